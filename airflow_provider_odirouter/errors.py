@@ -26,6 +26,7 @@ Everything that can go wrong, as one tree.
     │   ├── RequestLostError        the service does not know it any more
     │   └── RequestUnwatchedError   looking failed too often; the request may be alive
     └── LandingError                the pictures could not be brought home
+        ├── NoOutputError           the result names no file
         ├── FileExpiredError        the link to a picture is no longer valid
         └── StorageError            the output path cannot be written
 
@@ -138,9 +139,19 @@ class NoAnswerError(TransportError):
 
 
 class UnreadableAnswerError(TransportError):
-    """What came back is not the API's: a proxy's HTML page, an empty body, half a JSON document, a redirect."""
+    """
+    What came back is not the API's: a proxy's HTML page, an empty body, half a JSON document, a redirect.
+
+    :param status_code: The HTTP status.
+    """
 
     advice = "Check that the connection's host is the API's base URL and that no proxy answers in its place."
+
+    def __init__(
+        self, what: str, *, status_code: int, request_id: str | None = None, advice: str | None = None
+    ) -> None:
+        super().__init__(what, request_id=request_id, advice=advice)
+        self.status_code = status_code
 
 
 class AnswerError(OdiRouterError):
@@ -287,6 +298,13 @@ class LandingError(OdiRouterError):
     """The pictures of a request that succeeded could not be brought home."""
 
     advice = "A retry may succeed."
+
+
+class NoOutputError(LandingError):
+    """The result of a request that succeeded names no file."""
+
+    retry_helps = False
+    advice = "Report this to OdiRouter with the request's id; a new request would be paid anew."
 
 
 class FileExpiredError(LandingError):

@@ -118,6 +118,38 @@ class CancelOutcome(StrEnum):
     """The endpoint cannot cancel: the request runs to its end, and is paid."""
 
 
+class Ending(StrEnum):
+    """How the wait for a request ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    """By somebody else than the waiter."""
+    TIMED_OUT = "timed_out"
+    LOST = "lost"
+    """The service does not know the request any more."""
+    UNWATCHED = "unwatched"
+    """Looking failed too often in a row, or cannot succeed; the request may be alive."""
+
+
+class RequestEvent(BaseModel):
+    """What a trigger tells the task when the wait is over. It goes through Airflow's database: plain JSON, no key."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ending: Ending
+    endpoint: str
+    request_id: str
+    at: datetime
+    """When the ending was seen."""
+    inference_seconds: float | None = None
+    failure: Failure | None = None
+    reason: str | None = None
+    """Why looking, or cancelling at the deadline, failed."""
+    cancel: CancelOutcome | None = None
+    """What cancelling at the deadline came to; ``None``: it was not cancelled."""
+
+
 def _text_of_path(value: object) -> object:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 

@@ -1,0 +1,213 @@
+"""
+When to look again, when to give up, and which event that makes.
+
+Pure, and shared by the worker that waits and the trigger that waits, so that the two cannot drift: :func:`watch` says
+step by step what to do, its caller does it and tells what came of it. This module must never read a clock or sleep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_provider_odirouter.errors import (
+    OdiRouterError,
+    RateLimitedError,
+    RequestCanceledError,
+    RequestFailedError,
+    RequestLostError,
+    RequestNotFoundError,
+    RequestTimeoutError,
+    RequestUnwatchedError,
+)
+from airflow_provider_odirouter.models import CancelOutcome, Ending, Failure, RequestEvent, RequestState, RequestStatus
+
+FIRST_LOOK_IN_TRIGGER = 7.0
+"""
+Seconds from the start of a trigger to its first look, and so to its first possible event.
+
+A worker process can linger for 5 s after its task has deferred. An event that comes earlier lets the executor's late
+report meet a task that is already queued again, and the scheduler fails it (seen in Airflow 3.0 to 3.3).
+"""
+JITTER = 0.1
+"""Share of the interval by which each pause is shorter or longer, so that tasks deferred together drift apart."""
+LONGEST_PAUSE = 60.0
+"""Seconds between looks that fail: the pause doubles from the interval up to this."""
+MAX_FAILED_LOOKS = 10
+"""Consecutive looks that fail in passing before the request is handed back. ``429`` is an answer, no failure."""
+MAX_NOT_FOUND = 3
+"""Consecutive ``404`` before a request is lost: one can follow a submit by a moment."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """What is waited for, and how."""
+
+    endpoint: str
+    request_id: str
+    poll_interval: float
+    """Seconds between looks."""
+    deadline: float
+    """Epoch seconds: absolute, since a wait moves between processes."""
+    cancel_on_timeout: bool
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Sleep; ``note`` is for the log."""
+
+    seconds: float
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Look:
+    """Ask for the status."""
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Cancel the request."""
+
+
+Step = Pause | Look | Cancel
+Seen = RequestStatus | CancelOutcome | OdiRouterError | None
+"""What came of a step: nothing, of a pause."""
+
+
+def watch(
+    wait: Wait, *, now: Callable[[], float], luck: Callable[[], float], first_look: float = 0.0
+) -> Generator[Step, Seen, RequestEvent]:
+    """
+    Wait for the end of a request, step by step.
+
+    :param wait: What is waited for.
+    :param now: Tells the time in epoch seconds; must not jump.
+    :param luck: Draws a number from 0 to 1.
+    :param first_look: Seconds before which no look and no event may come; the first look is spread over one interval
+        beyond it.
+    :return: How it ended. The deadline is heeded only after a look: an end that a last look finds wins.
+    """
+    failed_looks = not_found = 0
+    word = None
+    yield Pause(max(first_look, min(first_look + luck() * wait.poll_interval, wait.deadline - now())))
+    while True:
+        seen = yield Look()
+        pause, note = wait.poll_interval, None
+        match seen:
+            case RequestStatus(state=state) if state.terminal:
+                return _ended(wait, seen, now())
+            case RequestStatus():
+                failed_looks = not_found = 0
+                note = _progress(wait, seen) if seen.word != word else None
+                word = seen.word
+            case RateLimitedError():
+                pause = max(pause, seen.retry_after or 0.0) * (1 + luck())
+                note = f"{seen.what} The next look is in {pause:.0f} s."
+            case RequestNotFoundError() if not_found + 1 >= MAX_NOT_FOUND:
+                return _event(wait, Ending.LOST, now(), reason=str(seen))
+            case OdiRouterError(passing=passing) if passing or isinstance(seen, RequestNotFoundError):
+                not_found += isinstance(seen, RequestNotFoundError)
+                failed_looks += 1
+                if failed_looks >= MAX_FAILED_LOOKS:
+                    return _event(wait, Ending.UNWATCHED, now(), reason=str(seen))
+                pause = max(pause, min(pause * 2 ** (failed_looks - 1), LONGEST_PAUSE))
+                note = f"Look {failed_looks} of at most {MAX_FAILED_LOOKS} that may fail in a row: {seen}"
+            case _:
+                return _event(wait, Ending.UNWATCHED, now(), reason=str(seen))
+        left = wait.deadline - now()
+        if left <= 0:
+            break
+        yield Pause(min(pause * (1 + JITTER * (2 * luck() - 1)), left), note)
+    return (yield from _time_out(wait, now=now))
+
+
+def _time_out(wait: Wait, *, now: Callable[[], float]) -> Generator[Step, Seen, RequestEvent]:
+    if not wait.cancel_on_timeout:
+        return _event(wait, Ending.TIMED_OUT, now())
+    outcome = yield Cancel()
+    if outcome is CancelOutcome.ALREADY_COMPLETED:
+        # It ended between the last look and the cancel, and is paid: what it made is taken.
+        last = yield Look()
+        if isinstance(last, RequestStatus) and last.state.terminal:
+            return _ended(wait, last, now())
+    if isinstance(outcome, CancelOutcome):
+        return _event(wait, Ending.TIMED_OUT, now(), cancel=outcome)
+    return _event(wait, Ending.TIMED_OUT, now(), reason=str(outcome))
+
+
+def _ended(wait: Wait, status: RequestStatus, at: float) -> RequestEvent:
+    endings = {
+        RequestState.SUCCEEDED: Ending.SUCCEEDED,
+        RequestState.FAILED: Ending.FAILED,
+        RequestState.CANCELED: Ending.CANCELED,
+    }
+    return _event(wait, endings[status.state], at, failure=status.failure, inference_seconds=status.inference_seconds)
+
+
+def _event(wait: Wait, ending: Ending, at: float, **more: Any) -> RequestEvent:
+    return RequestEvent(
+        ending=ending,
+        endpoint=wait.endpoint,
+        request_id=wait.request_id,
+        at=datetime.fromtimestamp(at, UTC),
+        **more,
+    )
+
+
+def _progress(wait: Wait, status: RequestStatus) -> str:
+    known = "" if status.state is not RequestState.UNKNOWN else " (a word that this provider does not know)"
+    position = f", {status.queue_position} ahead of it" if status.queue_position else ""
+    return f"Request {wait.request_id} is {status.word}{known}{position}."
+
+
+def error_of(event: RequestEvent) -> OdiRouterError | None:
+    """
+    Word the error that an event means for the task.
+
+    :return: ``None`` if the request succeeded.
+    """
+    request = event.request_id
+    match event.ending:
+        case Ending.SUCCEEDED:
+            return None
+        case Ending.FAILED:
+            failure = event.failure or Failure()
+            return RequestFailedError(
+                f"The request to {event.endpoint} failed with {failure.error_type or 'an error without a type'}.",
+                error_type=failure.error_type,
+                vendor=failure.message,
+                request_id=request,
+            )
+        case Ending.CANCELED:
+            words = event.failure.message if event.failure else None
+            what = f"The request to {event.endpoint} was cancelled, but not by this task."
+            return RequestCanceledError(what, vendor=words, request_id=request)
+        case Ending.LOST:
+            what = f"OdiRouter does not know the request to {event.endpoint} any more: {event.reason}"
+            return RequestLostError(what, request_id=request)
+        case Ending.UNWATCHED:
+            what = f"The request to {event.endpoint} may be alive, but cannot be looked at: {event.reason}"
+            return RequestUnwatchedError(what, request_id=request)
+        case Ending.TIMED_OUT:
+            what = (
+                f"The request to {event.endpoint} did not end before its deadline ({event.at:%Y-%m-%d %H:%M:%S} UTC)."
+            )
+            return RequestTimeoutError(what, request_id=request, advice=_fate(event))
+
+
+def _fate(event: RequestEvent) -> str:
+    """Say what became of a request that timed out, and what a retry does."""
+    by_hand = f"OdiRouterHook(…).cancel({event.endpoint!r}, {event.request_id!r})"
+    match event.cancel:
+        case CancelOutcome.REQUESTED | CancelOutcome.NOT_FOUND:
+            return "It was cancelled; a retry submits a new request. Raise `timeout` if edits need longer."
+        case CancelOutcome.ALREADY_COMPLETED:
+            return "It ended in the same moment and may be paid; a retry submits a new request."
+        case CancelOutcome.UNSUPPORTED:
+            return "The endpoint cannot cancel, so it runs on and may be paid; a retry submits a new request."
+    if event.reason:
+        return f"It could not be cancelled ({event.reason}) and may be paid; cancel it by hand: {by_hand}."
+    return f"It was left running (cancel_on_timeout=False) and may be paid; to cancel it by hand: {by_hand}."

@@ -1,0 +1,58 @@
+"""Reading JSON bodies of any shape: a document, a number, the vendor's code and words."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_provider_odirouter.protocol.calls import Answer
+
+LONGEST_WORDS = 500
+"""Characters of the vendor's words that an error quotes."""
+
+
+def document_of(answer: Answer) -> dict[str, Any] | None:
+    """Return the JSON object in the body, or ``None`` if it holds anything else."""
+    try:
+        document = json.loads(answer.body)
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def number_of(value: object) -> float | None:
+    """Return a finite number, or ``None``."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def words_of(document: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Find the vendor's error code and words in any of the bodies that are seen."""
+    match document:
+        case {"error": {} as error}:
+            code = error.get("code")
+            message = error.get("message") or error.get("error_message")
+        case {"error": str(message)} if message:
+            code = None
+        case {"status": {} as envelope}:
+            code = envelope.get("error_code") or envelope.get("code")
+            message = envelope.get("message")
+        case {"detail": message} | {"message": message}:
+            code = None
+        case _:
+            return None, None
+    if message is not None and not isinstance(message, str):
+        message = json.dumps(message)
+    return str(code) if code else None, shortened(message) if message else None
+
+
+def shortened(text: str, limit: int = LONGEST_WORDS) -> str:
+    """Return a text in one line and of bounded length."""
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
