@@ -5,7 +5,8 @@ Everything that can go wrong, as one tree.
 
     OdiRouterError
     ├── InvalidParametersError      broken rules, all at once; found before anything was sent
-    ├── ConnectionSettingsError     the Airflow connection is missing or cannot be used
+    ├── ConnectionSettingsError     the Airflow connection cannot be used
+    │   └── ConnectionNotFoundError … or Airflow does not find it
     ├── TransportError              no answer of the API came back
     │   ├── NotSentError            … and the call certainly never arrived
     │   ├── NoAnswerError           … and the call may have arrived: time-out, reset, half an answer
@@ -117,10 +118,18 @@ class InvalidParametersError(OdiRouterError, ValueError):
 
 
 class ConnectionSettingsError(OdiRouterError):
-    """The Airflow connection is missing, has no API key, or holds something that cannot be used."""
+    """The Airflow connection has no API key, or holds something that cannot be used."""
 
     retry_helps = False
     advice = "Correct the connection (Admin → Connections) and clear the task."
+
+
+class ConnectionNotFoundError(ConnectionSettingsError):
+    """Airflow does not find the connection: it says the same of a secrets backend that is down for a moment."""
+
+    passing = True
+    retry_helps = True
+    advice = "Create the connection, or name one that exists; a retry helps only if a secrets backend was down."
 
 
 class TransportError(OdiRouterError):

@@ -6,6 +6,34 @@ from typing import Any
 
 from airflow_provider_odirouter import __version__
 
+INTEGRATION = "OdiRouter"
+
+CONNECTION_TYPE: dict[str, Any] = {
+    "connection-type": "odirouter",
+    "hook-class-name": "airflow_provider_odirouter.hooks.odirouter.OdiRouterHook",
+    "hook-name": "OdiRouter",
+    "ui-field-behaviour": {
+        "hidden-fields": ["schema", "port", "login"],
+        "relabeling": {"host": "Base URL", "password": "API key"},
+        "placeholders": {
+            "host": "https://odirouter.ai/model (the default)",
+            "password": "the key from your OdiRouter account",
+        },
+    },
+    "conn-fields": {
+        "timeout": {
+            "label": "Timeout",
+            "description": "Seconds for one call. Default: 60.",
+            "schema": {"type": ["number", "null"]},
+        },
+        "verify": {
+            "label": "Verify TLS",
+            "description": "true (the default), false, or the path of a CA file.",
+            "schema": {"type": ["string", "null"]},
+        },
+    },
+}
+
 
 def get_provider_info() -> dict[str, Any]:
     """
@@ -14,16 +42,30 @@ def get_provider_info() -> dict[str, Any]:
     ``package-name`` has to be the distribution's canonical name, or Airflow does not find the package. The connection
     form of Airflow 3.2 and later is made from ``conn-fields`` and ``ui-field-behaviour`` alone; 3.1 asks the hook.
     """
+    package = "airflow_provider_odirouter"
     return {
         "package-name": "airflow-provider-odirouter",
         "name": "OdiRouter",
         "description": "Edit images through `OdiRouter's <https://odirouter.ai>`__ queue.",
         "versions": [__version__],
         "integrations": [
+            {"integration-name": INTEGRATION, "external-doc-url": "https://odirouter.ai", "tags": ["service"]}
+        ],
+        "hooks": [{"integration-name": INTEGRATION, "python-modules": [f"{package}.hooks.odirouter"]}],
+        "triggers": [{"integration-name": INTEGRATION, "python-modules": [f"{package}.triggers.request"]}],
+        "operators": [
             {
-                "integration-name": "OdiRouter",
-                "external-doc-url": "https://odirouter.ai",
-                "tags": ["service"],
+                "integration-name": INTEGRATION,
+                "python-modules": [f"{package}.operators.image_edit", f"{package}.operators.queue"],
             }
         ],
+        "sensors": [{"integration-name": INTEGRATION, "python-modules": [f"{package}.sensors.request"]}],
+        "task-decorators": [
+            {
+                "name": "odirouter_image_edit",
+                "class-name": f"{package}.decorators.image_edit.odirouter_image_edit_task",
+            }
+        ],
+        "extra-links": [f"{package}.links.OdiRouterRequestLink"],
+        "connection-types": [CONNECTION_TYPE],
     }

@@ -140,14 +140,24 @@ class RequestEvent(BaseModel):
     ending: Ending
     endpoint: str
     request_id: str
+    submitted_at: datetime | None = None
+    """``None``: another task has submitted the request."""
     at: datetime
     """When the ending was seen."""
     inference_seconds: float | None = None
     failure: Failure | None = None
     reason: str | None = None
-    """Why looking, or cancelling at the deadline, failed."""
+    """Why looking failed."""
     cancel: CancelOutcome | None = None
-    """What cancelling at the deadline came to; ``None``: it was not cancelled."""
+    """What the waiter's own cancel came to, when it gave up."""
+    cancel_error: str | None = None
+    """Why that cancel failed."""
+
+    def given_up(self, cancel: CancelOutcome | Exception) -> RequestEvent:
+        """Return the event with what became of the request when the waiter cancelled it."""
+        if isinstance(cancel, CancelOutcome):
+            return self.model_copy(update={"cancel": cancel})
+        return self.model_copy(update={"cancel_error": str(cancel)})
 
 
 def _text_of_path(value: object) -> object:
@@ -223,29 +233,40 @@ class ImageEdit(BaseModel):
         return value
 
     @classmethod
-    def parse(cls, values: Mapping[str, Any], *, unknown: frozenset[str] = frozenset()) -> ImageEdit | None:
+    def parse(cls, values: Mapping[str, Any]) -> ImageEdit:
         """
-        Check parameters; all broken rules are reported at once.
+        Make an edit of parameters; ``None`` means that a field is not set.
 
-        :param values: The parameters. ``None`` means that a field is not set.
-        :param unknown: Fields whose value is not known yet (a template): nothing is said about them.
-        :return: The edit, or ``None`` where unknown fields do not let one be made.
-        :raises InvalidParametersError: If a rule is broken.
+        :raises InvalidParametersError: If rules are broken; it names them all.
         """
-        known = {name: value for name, value in values.items() if value is not None and name not in unknown}
         try:
-            return cls.model_validate(known, context=unknown)
+            return cls.model_validate(_set_fields(values))
         except ValidationError as error:
-            problems = [
-                _problem(detail) for detail in error.errors(include_url=False) if detail["loc"][0] not in unknown
-            ]
-        if problems:
-            raise InvalidParametersError(cls.ENDPOINT, problems)
-        return None
+            raise InvalidParametersError(cls.ENDPOINT, map(_problem, error.errors(include_url=False))) from None
+
+    @classmethod
+    def check(cls, values: Mapping[str, Any], *, unknown: frozenset[str]) -> None:
+        """
+        Check parameters of which some are not known yet.
+
+        :param unknown: Fields whose value is a template: nothing is said about them.
+        :raises InvalidParametersError: If the known values break rules; it names them all.
+        """
+        known = {name: value for name, value in _set_fields(values).items() if name not in unknown}
+        try:
+            cls.model_validate(known, context=unknown)
+        except ValidationError as error:
+            details = [detail for detail in error.errors(include_url=False) if detail["loc"][0] not in unknown]
+            if details:
+                raise InvalidParametersError(cls.ENDPOINT, map(_problem, details)) from None
 
     def to_parameters(self) -> dict[str, Any]:
         """Return what the user set, as the API's JSON object (with images as they were given)."""
         return self.model_dump(mode="json", exclude_none=True)
+
+
+def _set_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _problem(detail: Mapping[str, Any]) -> Problem:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from airflow_provider_odirouter.errors import (
     OdiRouterError,
@@ -52,6 +51,8 @@ class Wait:
     deadline: float
     """Epoch seconds: absolute, since a wait moves between processes."""
     cancel_on_timeout: bool
+    submitted_at: float | None = None
+    """Epoch seconds; ``None``: another task has submitted the request."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def watch(
         pause, note = wait.poll_interval, None
         match seen:
             case RequestStatus(state=state) if state.terminal:
-                return _ended(wait, seen, now())
+                return ended(wait, seen, at=now())
             case RequestStatus():
                 failed_looks = not_found = 0
                 note = _progress(wait, seen) if seen.word != word else None
@@ -107,16 +108,16 @@ def watch(
                 pause = max(pause, seen.retry_after or 0.0) * (1 + luck())
                 note = f"{seen.what} The next look is in {pause:.0f} s."
             case RequestNotFoundError() if not_found + 1 >= MAX_NOT_FOUND:
-                return _event(wait, Ending.LOST, now(), reason=str(seen))
+                return _event(wait, Ending.LOST, now(), str(seen))
             case OdiRouterError(passing=passing) if passing or isinstance(seen, RequestNotFoundError):
                 not_found += isinstance(seen, RequestNotFoundError)
                 failed_looks += 1
                 if failed_looks >= MAX_FAILED_LOOKS:
-                    return _event(wait, Ending.UNWATCHED, now(), reason=str(seen))
+                    return _event(wait, Ending.UNWATCHED, now(), str(seen))
                 pause = max(pause, min(pause * 2 ** (failed_looks - 1), LONGEST_PAUSE))
                 note = f"Look {failed_looks} of at most {MAX_FAILED_LOOKS} that may fail in a row: {seen}"
             case _:
-                return _event(wait, Ending.UNWATCHED, now(), reason=str(seen))
+                return _event(wait, Ending.UNWATCHED, now(), str(seen))
         left = wait.deadline - now()
         if left <= 0:
             break
@@ -125,35 +126,43 @@ def watch(
 
 
 def _time_out(wait: Wait, *, now: Callable[[], float]) -> Generator[Step, Seen, RequestEvent]:
+    event = _event(wait, Ending.TIMED_OUT, now())
     if not wait.cancel_on_timeout:
-        return _event(wait, Ending.TIMED_OUT, now())
+        return event
     outcome = yield Cancel()
     if outcome is CancelOutcome.ALREADY_COMPLETED:
         # It ended between the last look and the cancel, and is paid: what it made is taken.
         last = yield Look()
         if isinstance(last, RequestStatus) and last.state.terminal:
-            return _ended(wait, last, now())
-    if isinstance(outcome, CancelOutcome):
-        return _event(wait, Ending.TIMED_OUT, now(), cancel=outcome)
-    return _event(wait, Ending.TIMED_OUT, now(), reason=str(outcome))
+            return ended(wait, last, at=now())
+    if not isinstance(outcome, CancelOutcome | OdiRouterError):
+        raise TypeError(f"a cancel came to {outcome!r}")
+    return event.given_up(outcome)
 
 
-def _ended(wait: Wait, status: RequestStatus, at: float) -> RequestEvent:
+def ended(wait: Wait, status: RequestStatus, *, at: float) -> RequestEvent:
+    """
+    Make the event of a terminal status.
+
+    :param at: When it was seen, in epoch seconds.
+    """
     endings = {
         RequestState.SUCCEEDED: Ending.SUCCEEDED,
         RequestState.FAILED: Ending.FAILED,
         RequestState.CANCELED: Ending.CANCELED,
     }
-    return _event(wait, endings[status.state], at, failure=status.failure, inference_seconds=status.inference_seconds)
+    event = _event(wait, endings[status.state], at)
+    return event.model_copy(update={"inference_seconds": status.inference_seconds, "failure": status.failure})
 
 
-def _event(wait: Wait, ending: Ending, at: float, **more: Any) -> RequestEvent:
+def _event(wait: Wait, ending: Ending, at: float, reason: str | None = None) -> RequestEvent:
     return RequestEvent(
         ending=ending,
         endpoint=wait.endpoint,
         request_id=wait.request_id,
+        submitted_at=None if wait.submitted_at is None else datetime.fromtimestamp(wait.submitted_at, UTC),
         at=datetime.fromtimestamp(at, UTC),
-        **more,
+        reason=reason,
     )
 
 
@@ -190,24 +199,25 @@ def error_of(event: RequestEvent) -> OdiRouterError | None:
             return RequestLostError(what, request_id=request)
         case Ending.UNWATCHED:
             what = f"The request to {event.endpoint} may be alive, but cannot be looked at: {event.reason}"
-            return RequestUnwatchedError(what, request_id=request)
+            return RequestUnwatchedError(what, request_id=request, advice=_fate(event))
         case Ending.TIMED_OUT:
             what = (
                 f"The request to {event.endpoint} did not end before its deadline ({event.at:%Y-%m-%d %H:%M:%S} UTC)."
             )
-            return RequestTimeoutError(what, request_id=request, advice=_fate(event))
+            advice = f"{_fate(event)} Raise `timeout` if edits need longer."
+            return RequestTimeoutError(what, request_id=request, advice=advice)
 
 
 def _fate(event: RequestEvent) -> str:
-    """Say what became of a request that timed out, and what a retry does."""
+    """Say what became of a request that nobody waits for any more, and what a retry does."""
     by_hand = f"OdiRouterHook(…).cancel({event.endpoint!r}, {event.request_id!r})"
     match event.cancel:
         case CancelOutcome.REQUESTED | CancelOutcome.NOT_FOUND:
-            return "It was cancelled; a retry submits a new request. Raise `timeout` if edits need longer."
+            return "It was cancelled; a retry submits a new request."
         case CancelOutcome.ALREADY_COMPLETED:
-            return "It ended in the same moment and may be paid; a retry submits a new request."
+            return "It had ended before it could be cancelled, and may be paid; a retry submits a new request."
         case CancelOutcome.UNSUPPORTED:
-            return "The endpoint cannot cancel, so it runs on and may be paid; a retry submits a new request."
-    if event.reason:
-        return f"It could not be cancelled ({event.reason}) and may be paid; cancel it by hand: {by_hand}."
-    return f"It was left running (cancel_on_timeout=False) and may be paid; to cancel it by hand: {by_hand}."
+            return "The endpoint cannot cancel: it runs on and may be paid; a retry submits a new request."
+    if event.cancel_error:
+        return f"It could not be cancelled ({event.cancel_error}) and may be paid; to cancel it by hand: {by_hand}."
+    return f"It was left running and may be paid; to cancel it by hand: {by_hand}."

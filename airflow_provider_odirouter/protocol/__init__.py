@@ -15,10 +15,12 @@ from airflow_provider_odirouter.protocol.calls import (
     Answer,
     Call,
     cancel,
+    file,
     result,
     status,
     submit,
 )
+from airflow_provider_odirouter.protocol.refusals import file_error_of
 from airflow_provider_odirouter.protocol.repeats import pause_before_repeat, verdict
 
 __all__ = [
@@ -27,6 +29,8 @@ __all__ = [
     "Answer",
     "Call",
     "cancel",
+    "file",
+    "file_error_of",
     "pause_before_repeat",
     "read_cancel",
     "read_result",

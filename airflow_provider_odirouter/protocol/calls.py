@@ -21,6 +21,7 @@ class Action(StrEnum):
     STATUS = "status"
     RESULT = "result"
     CANCEL = "cancel"
+    FILE = "download"
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,11 @@ def result(base_url: str, endpoint: str, request_id: str) -> Call:
 def cancel(base_url: str, endpoint: str, request_id: str) -> Call:
     """Build the call that cancels a request."""
     return _of_request(Action.CANCEL, "PUT", base_url, endpoint, request_id, "cancel")
+
+
+def file(endpoint: str, request_id: str, url: str) -> Call:
+    """Build the call that downloads an output. It goes to another host, without the API key."""
+    return Call(Action.FILE, "GET", url, endpoint, request_id)
 
 
 def _of_request(action: Action, method: str, base_url: str, endpoint: str, request_id: str, last: str) -> Call:

@@ -10,6 +10,8 @@ from airflow_provider_odirouter.errors import (
     AnswerError,
     AuthenticationError,
     EndpointNotFoundError,
+    FileExpiredError,
+    LandingError,
     NoBalanceError,
     OdiRouterError,
     RateLimitedError,
@@ -38,7 +40,7 @@ WHAT = {
 
 
 def error_of(call: Call, answer: Answer) -> OdiRouterError:
-    """Tell which error an answer is."""
+    """Tell which error an answer to a call of the API is."""
     document = document_of(answer)
     code, message = words_of(document or {})
     number = answer.status_code
@@ -64,6 +66,18 @@ def error_of(call: Call, answer: Answer) -> OdiRouterError:
     if isinstance(error, RateLimitedError):
         error.retry_after = _retry_after(answer)
     return error
+
+
+def file_error_of(call: Call, answer: Answer) -> OdiRouterError:
+    """Tell which error the answer to a download is. Files lie on a host of their own, whose bodies say nothing."""
+    number = answer.status_code
+    url = urlsplit(call.url)
+    what = f"The download of {url.scheme}://{url.netloc}{url.path} was answered with {number}."
+    if number in {403, 404, 410}:
+        return FileExpiredError(what, request_id=call.request_id)
+    if number in {408, 429} or number >= 500:
+        return ServiceError(what, status_code=number, request_id=call.request_id)
+    return LandingError(what, request_id=call.request_id)
 
 
 def _kind(number: int, *, submits: bool, readable: bool, code: str | None, words: str) -> type[AnswerError] | None:

@@ -19,7 +19,7 @@ LONGEST_PAUSE = 30.0
 """Seconds between repeats without a ``Retry-After``: they double from the first to the longest."""
 
 
-PATIENCE = {Action.SUBMIT: 30.0, Action.STATUS: 0.0, Action.RESULT: 300.0, Action.CANCEL: 20.0}
+PATIENCE = {Action.SUBMIT: 30.0, Action.STATUS: 0.0, Action.RESULT: 300.0, Action.CANCEL: 20.0, Action.FILE: 60.0}
 """For how many seconds a call is repeated. Looks are repeated by whoever waits, not here."""
 RATE_LIMIT_PATIENCE = 300.0
 """For how many seconds a submit is repeated while the service answers ``429``: it certainly was not accepted."""

@@ -1,0 +1,37 @@
+"""The names that Airflow moved between 3.1 and 3.2, and what only newer versions can do."""
+
+from __future__ import annotations
+
+from airflow.triggers.base import BaseTrigger
+
+try:
+    from airflow.sdk.exceptions import (
+        AirflowFailException,
+        AirflowNotFoundException,
+        AirflowSensorTimeout,
+        AirflowSkipException,
+    )
+except ImportError:  # Airflow 3.1
+    from airflow.exceptions import (  # type: ignore[no-redef,attr-defined]
+        AirflowFailException,
+        AirflowNotFoundException,
+        AirflowSensorTimeout,
+        AirflowSkipException,
+    )
+
+try:
+    from airflow.sdk.bases.decorator import determine_kwargs
+except ImportError:  # Airflow 3.1
+    from airflow.utils.operator_helpers import determine_kwargs  # type: ignore[attr-defined]
+
+TRIGGERER_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")
+"""Whether Airflow calls a trigger's ``on_kill`` (3.3 and later); before, a kill is only a ``CancelledError``."""
+
+__all__ = [
+    "TRIGGERER_CALLS_ON_KILL",
+    "AirflowFailException",
+    "AirflowNotFoundException",
+    "AirflowSensorTimeout",
+    "AirflowSkipException",
+    "determine_kwargs",
+]

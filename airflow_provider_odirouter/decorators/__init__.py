@@ -1,0 +1,1 @@
+"""The TaskFlow faces of the operators."""

@@ -1,0 +1,81 @@
+"""``@task.odirouter_image_edit``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
+from airflow.sdk.definitions._internal.types import SET_DURING_EXECUTION
+from airflow.sdk.definitions.context import context_merge
+
+from airflow_provider_odirouter.operators.image_edit import EDIT_FIELDS, OdiRouterImageEditOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class _ImageEditDecoratedOperator(DecoratedOperator, OdiRouterImageEditOperator):
+    """Runs the function for an edit's parameters, then the edit."""
+
+    template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *OdiRouterImageEditOperator.template_fields)
+    template_fields_renderers: ClassVar[dict[str, str]] = {**DecoratedOperator.template_fields_renderers}
+    custom_operator_name = "@task.odirouter_image_edit"
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Mapping[str, Any]],
+        op_args: Collection[Any] | None = None,
+        op_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            python_callable=python_callable,
+            op_args=op_args,
+            op_kwargs=op_kwargs,
+            **{"prompt": SET_DURING_EXECUTION, "images": SET_DURING_EXECUTION, **kwargs},
+        )
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Call the function, then edit."""
+        from airflow_provider_odirouter.compat import AirflowFailException, determine_kwargs
+
+        context_merge(context, self.op_kwargs)
+        kwargs = determine_kwargs(self.python_callable, self.op_args, context)
+        parameters = self.python_callable(*self.op_args, **kwargs)
+        if not isinstance(parameters, Mapping) or not set(parameters) <= set(EDIT_FIELDS):
+            raise AirflowFailException(
+                f"The function {self.python_callable.__name__} must return a dictionary of an edit's parameters "
+                f"({', '.join(EDIT_FIELDS)}), not {_shown(parameters)}. Nothing was sent."
+            )
+        for name, value in parameters.items():
+            setattr(self, name, value)
+        return OdiRouterImageEditOperator.execute(self, context)
+
+
+def _shown(value: object) -> str:
+    return f"one with {', '.join(map(str, value))}" if isinstance(value, Mapping) else type(value).__name__
+
+
+def odirouter_image_edit_task(
+    python_callable: Callable[..., Mapping[str, Any]] | None = None, **kwargs: Any
+) -> TaskDecorator:
+    """
+    Turn a function that returns an edit's parameters into a task that runs the edit and returns its manifest.
+
+    ::
+
+        @task.odirouter_image_edit(output_path="/data/edited")
+        def white_background(product: dict) -> dict:
+            return {"prompt": f"{product['name']} on white", "images": [product["photo"]]}
+
+    What the function returns is not rendered as a template, and wins over what the decorator is given.
+
+    :param python_callable: The function.
+    :param kwargs: Parameters of
+        :class:`~airflow_provider_odirouter.operators.image_edit.OdiRouterImageEditOperator`.
+    """
+    return task_decorator_factory(
+        python_callable=python_callable, decorated_operator_class=_ImageEditDecoratedOperator, **kwargs
+    )

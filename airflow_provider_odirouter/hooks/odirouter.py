@@ -1,0 +1,314 @@
+"""The hook: authentication and the calls, synchronous on a worker and asynchronous in the triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import cached_property
+from typing import IO, Any, Self, TypeVar
+from uuid import uuid4
+
+import httpx
+from airflow.sdk import BaseHook
+
+from airflow_provider_odirouter import __version__, protocol
+from airflow_provider_odirouter.compat import AirflowNotFoundException
+from airflow_provider_odirouter.errors import (
+    AuthenticationError,
+    ConnectionNotFoundError,
+    NoAnswerError,
+    NotSentError,
+    OdiRouterError,
+    RequestNotFoundError,
+)
+from airflow_provider_odirouter.get_provider_info import CONNECTION_TYPE
+from airflow_provider_odirouter.hooks.intake import Intake, as_our_errors
+from airflow_provider_odirouter.hooks.settings import ConnectionSettings
+from airflow_provider_odirouter.models import (
+    IMAGE_EDIT_ENDPOINT,
+    CancelOutcome,
+    RequestResult,
+    RequestStatus,
+    Submission,
+)
+from airflow_provider_odirouter.protocol import Answer, Call
+
+T = TypeVar("T")
+
+USER_AGENT = f"airflow-provider-odirouter/{__version__}"
+MAX_ANSWER_BYTES = 16 * 2**20
+MAX_FILE_BYTES = 100 * 2**20
+"""An edited picture has a few MiB; a host that sends more than this sends no picture."""
+FILE_TIMEOUT = 600.0
+"""Seconds for one download, however busily its host trickles."""
+
+
+class OdiRouterHook(BaseHook):
+    """
+    Talk to OdiRouter's image editing queue.
+
+    The API key goes to the connection's base URL alone: URLs are built from it, redirects are not followed, and
+    downloads are made without it.
+
+    Every method raises a subclass of :class:`~airflow_provider_odirouter.errors.OdiRouterError`. Whether a call is
+    repeated is decided in :mod:`~airflow_provider_odirouter.protocol`: a submit that may have arrived never is.
+
+    :param odirouter_conn_id: The Airflow connection, of type ``odirouter``: API key in the password field, base URL in
+        the host field (empty: ``https://odirouter.ai/model``), extras ``timeout`` (seconds for one call, 60) and
+        ``verify`` (``false``, or a CA file).
+    """
+
+    conn_name_attr = "odirouter_conn_id"
+    default_conn_name = "odirouter_default"
+    conn_type = "odirouter"
+    hook_name = "OdiRouter"
+
+    def __init__(self, odirouter_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.odirouter_conn_id = odirouter_conn_id
+        self._settings: ConnectionSettings | None = None
+        self._leases: AsyncExitStack | None = None
+        self._transport: httpx.AsyncBaseTransport | None = None
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the form's extra fields, for Airflow 3.1; newer versions read ``get_provider_info``."""
+        from wtforms import IntegerField, StringField
+
+        widgets = {"number": IntegerField, "string": StringField}
+        return {
+            name: widgets[definition["schema"]["type"][0]](definition["label"], description=definition["description"])
+            for name, definition in CONNECTION_TYPE["conn-fields"].items()
+        }
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return the form's labels, for Airflow 3.1; newer versions read ``get_provider_info``."""
+        behaviour = CONNECTION_TYPE["ui-field-behaviour"]
+        return {name.replace("-", "_"): value for name, value in behaviour.items()}
+
+    # --- On a worker
+
+    def submit(self, endpoint: str, parameters: Mapping[str, Any]) -> Submission:
+        """
+        Create a request. It costs money.
+
+        :param endpoint: The model, such as ``gpt_image_1_edit``.
+        :param parameters: Sent as they are.
+        :raises LostSubmitError: If the request may have arrived, but no answer tells. It is not sent again.
+        """
+        call = protocol.submit(self.settings.base_url, endpoint, parameters, trace_id=uuid4().hex)
+        return self._repeat(call, lambda: protocol.read_submission(call, self._send(call)))
+
+    def get_status(self, endpoint: str, request_id: str) -> RequestStatus:
+        """Look at a request, once."""
+        call = protocol.status(self.settings.base_url, endpoint, request_id)
+        return self._repeat(call, lambda: protocol.read_status(call, self._send(call)))
+
+    def get_result(self, endpoint: str, request_id: str) -> RequestResult | RequestStatus:
+        """Fetch the outputs of a request; its status, if it has not ended."""
+        call = protocol.result(self.settings.base_url, endpoint, request_id)
+        return self._repeat(call, lambda: protocol.read_result(call, self._send(call)))
+
+    def cancel(self, endpoint: str, request_id: str) -> CancelOutcome:
+        """Cancel a request. It may be repeated; that a request has already ended is no error."""
+        call = protocol.cancel(self.settings.base_url, endpoint, request_id)
+        return self._repeat(call, lambda: protocol.read_cancel(call, self._send(call)))
+
+    def download(self, endpoint: str, request_id: str, url: str, into: IO[bytes]) -> None:
+        """
+        Download an output, without the API key.
+
+        :param url: The link of a result.
+        :param into: What the bytes are written to; it is emptied before each try.
+        :raises FileExpiredError: If the link is no longer valid.
+        """
+        call = protocol.file(endpoint, request_id, url)
+        self._repeat(call, lambda: self._receive_file(call, into))
+
+    def test_connection(self) -> tuple[bool, str]:
+        """
+        Tell whether the connection works: one look at a request that cannot exist, which costs nothing.
+
+        A ``404`` in the API's own words means that the key was accepted.
+        """
+        try:
+            self.get_status(IMAGE_EDIT_ENDPOINT, "airflow-connection-test")
+        except RequestNotFoundError:
+            return True, f"OdiRouter accepts the API key at {self.settings.base_url}."
+        except AuthenticationError as error:
+            return False, f"The API key is wrong: {error}"
+        except (NotSentError, NoAnswerError) as error:
+            return False, f"The host cannot be reached: {error}"
+        except OdiRouterError as error:
+            return False, str(error)
+        return True, f"OdiRouter accepts the API key at {self.settings.base_url}."
+
+    def twin(self) -> OdiRouterHook:
+        """Return a hook of the same connection with a client of its own: for a call in the middle of another one."""
+        twin = OdiRouterHook(self.odirouter_conn_id)
+        twin._settings = self._settings
+        return twin
+
+    # --- In the triggerer
+
+    async def __aenter__(self) -> Self:
+        self._leases = AsyncExitStack()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._leases is not None:
+            await self._leases.aclose()
+        self._leases = self._transport = None
+
+    async def aget_status(self, endpoint: str, request_id: str) -> RequestStatus:
+        """Look at a request, once. Inside ``async with hook``, many looks share one transport."""
+        settings = await self._asettings()
+        call = protocol.status(settings.base_url, endpoint, request_id)
+        return await self._arepeat(call, lambda answer: protocol.read_status(call, answer))
+
+    async def acancel(self, endpoint: str, request_id: str) -> CancelOutcome:
+        """Cancel a request, as :meth:`cancel` does."""
+        settings = await self._asettings()
+        call = protocol.cancel(settings.base_url, endpoint, request_id)
+        return await self._arepeat(call, lambda answer: protocol.read_cancel(call, answer))
+
+    # --- The connection
+
+    @property
+    def settings(self) -> ConnectionSettings:
+        """The connection, read once."""
+        if self._settings is None:
+            with self._finding_connection():
+                self._settings = ConnectionSettings.of(self.get_connection(self.odirouter_conn_id))
+        return self._settings
+
+    async def _asettings(self) -> ConnectionSettings:
+        if self._settings is None:
+            with self._finding_connection():
+                self._settings = ConnectionSettings.of(await self.aget_connection(self.odirouter_conn_id))
+        return self._settings
+
+    @contextmanager
+    def _finding_connection(self) -> Iterator[None]:
+        try:
+            yield
+        except AirflowNotFoundException as error:
+            raise ConnectionNotFoundError(f"Airflow finds no connection {self.odirouter_conn_id!r}.") from error
+
+    # --- The lines that send
+
+    @cached_property
+    def _client(self) -> httpx.Client:
+        # No connection is kept: one that the service has just closed would leave the fate of a submit open.
+        return httpx.Client(
+            verify=self.settings.ssl_context(),
+            timeout=self.settings.timeout,
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
+
+    def _send(self, call: Call) -> Answer:
+        body = io.BytesIO()
+        intake = Intake(call, body, seconds=self.settings.timeout, most=MAX_ANSWER_BYTES)
+        headers = self._headers(call, self.settings)
+        with (
+            as_our_errors(call),
+            self._client.stream(call.method, call.url, headers=headers, content=call.body) as got,
+        ):
+            for chunk in got.iter_bytes():
+                intake.take(chunk)
+            return self._answer(got, body.getvalue(), self.settings)
+
+    def _receive_file(self, call: Call, into: IO[bytes]) -> None:
+        into.seek(0)
+        into.truncate()
+        intake = Intake(call, into, seconds=FILE_TIMEOUT, most=MAX_FILE_BYTES)
+        headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+        with as_our_errors(call), self._client.stream("GET", call.url, headers=headers, follow_redirects=True) as got:
+            if not got.is_success:
+                raise protocol.file_error_of(call, self._answer(got, b"", self.settings))
+            for chunk in got.iter_bytes():
+                intake.take(chunk)
+
+    def _repeat(self, call: Call, once: Callable[[], T]) -> T:
+        began, attempt = time.monotonic(), 0
+        while True:
+            attempt += 1
+            try:
+                return once()
+            except OdiRouterError as error:
+                pause = self._pause(call, error, attempt, began)
+            time.sleep(pause)
+
+    async def _asend(self, call: Call) -> Answer:
+        settings = await self._asettings()
+        request = httpx.Request(call.method, call.url, headers=self._headers(call, settings), content=call.body)
+        request.extensions["timeout"] = httpx.Timeout(settings.timeout).as_dict()
+        body = io.BytesIO()
+        intake = Intake(call, body, seconds=settings.timeout, most=MAX_ANSWER_BYTES)
+        from airflow_provider_odirouter.hooks.transport import inexact_errors
+
+        with as_our_errors(call), inexact_errors():
+            async with asyncio.timeout(settings.timeout), self._lease(settings) as transport:
+                got = await transport.handle_async_request(request)
+                try:
+                    async for chunk in got.aiter_bytes():
+                        intake.take(chunk)
+                finally:
+                    await got.aclose()
+                return self._answer(got, body.getvalue(), settings)
+
+    async def _arepeat(self, call: Call, read: Callable[[Answer], T]) -> T:
+        began, attempt = time.monotonic(), 0
+        while True:
+            attempt += 1
+            try:
+                return read(await self._asend(call))
+            except OdiRouterError as error:
+                pause = self._pause(call, error, attempt, began)
+            await asyncio.sleep(pause)
+
+    @asynccontextmanager
+    async def _lease(self, settings: ConnectionSettings) -> AsyncIterator[httpx.AsyncBaseTransport]:
+        from airflow_provider_odirouter.hooks.transport import shared_transport
+
+        if self._leases is None:
+            async with shared_transport(settings) as transport:
+                yield transport
+            return
+        if self._transport is None:
+            self._transport = await self._leases.enter_async_context(shared_transport(settings))
+        yield self._transport
+
+    # --- What both share
+
+    def _headers(self, call: Call, settings: ConnectionSettings) -> dict[str, str]:
+        return {
+            "Authorization": f"Bearer {settings.api_key}",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": USER_AGENT,
+            **call.headers,
+        }
+
+    def _answer(self, response: httpx.Response, body: bytes, settings: ConnectionSettings) -> Answer:
+        # Whatever the service echoes can end in a log, an error or the database: the key must not.
+        body = body.replace(settings.api_key.encode(), b"***")
+        return Answer(response.status_code, response.headers, body, received_at=time.time())
+
+    def _pause(self, call: Call, error: OdiRouterError, attempt: int, began: float) -> float:
+        """Return the seconds before a call is sent again, or raise what it came to."""
+        pause = protocol.pause_before_repeat(
+            call, error, attempt=attempt, waited=time.monotonic() - began, luck=random.random()
+        )
+        if pause is None:
+            verdict = protocol.verdict(call, error)
+            if verdict is error:
+                raise error
+            raise verdict from error
+        self.log.warning("%s The %s is repeated in %.1f s.", error, call.action, pause)
+        return pause

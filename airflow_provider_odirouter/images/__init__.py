@@ -1,0 +1,1 @@
+"""Pictures: reading and checking inputs, landing outputs. This room must never know the queue."""

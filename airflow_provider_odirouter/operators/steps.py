@@ -1,0 +1,174 @@
+"""
+The steps that operators and sensor share: publish, wait on the worker, finish.
+
+Loaded when a task runs, not when a Dag is parsed.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_odirouter import protocol
+from airflow_provider_odirouter.compat import AirflowFailException
+from airflow_provider_odirouter.errors import FileExpiredError, LandingError, OdiRouterError
+from airflow_provider_odirouter.images import landing
+from airflow_provider_odirouter.links import OdiRouterRequestLink
+from airflow_provider_odirouter.models import CancelOutcome, LandedOutput, Manifest, RequestEvent, RequestResult
+from airflow_provider_odirouter.polling import Cancel, Look, Pause, Seen, Wait, error_of, watch
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
+
+log = logging.getLogger(__name__)
+
+PAUSES_FOR_RESULT = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Seconds between fetches of a result that is not there yet although its request has succeeded."""
+
+
+@contextmanager
+def airflow_errors() -> Iterator[None]:
+    """
+    Tell Airflow whether a retry can help.
+
+    :raises AirflowFailException: Instead of an error that a retry cannot cure: Airflow then does not try again.
+    """
+    try:
+        yield
+    except OdiRouterError as error:
+        if error.retry_helps:
+            raise
+        raise AirflowFailException(str(error)) from error
+
+
+def publish(context: Context, hook: OdiRouterHook, endpoint: str, request_id: str) -> None:
+    """Push what others may want while the task waits: XCom ``request_id`` and the extra link."""
+    ti = context["ti"]
+    ti.xcom_push(key="request_id", value=request_id)
+    link = protocol.status(hook.settings.base_url, endpoint, request_id).url
+    ti.xcom_push(key=OdiRouterRequestLink().xcom_key, value=link)
+
+
+def wait_here(hook: OdiRouterHook, wait: Wait) -> RequestEvent:
+    """Wait on the worker, in the same steps as the trigger does."""
+    # The wall clock read once, then a steady one: a clock that is set meanwhile must not end the wait.
+    offset = time.time() - time.monotonic()
+    steps = watch(wait, now=lambda: offset + time.monotonic(), luck=random.random)
+    seen: Seen = None
+    while True:
+        try:
+            step = steps.send(seen)
+        except StopIteration as stop:
+            event: RequestEvent = stop.value
+            return event
+        try:
+            match step:
+                case Pause(seconds, note):
+                    if note:
+                        log.info(note)
+                    time.sleep(seconds)
+                    seen = None
+                case Look():
+                    seen = hook.get_status(wait.endpoint, wait.request_id)
+                case Cancel():
+                    seen = hook.cancel(wait.endpoint, wait.request_id)
+        except OdiRouterError as error:
+            seen = error
+
+
+def cancel(hook: OdiRouterHook, endpoint: str, request_id: str) -> CancelOutcome | OdiRouterError:
+    """Cancel a request that nobody will wait for, and say in the log what that came to."""
+    try:
+        # A client of its own: a signal handler may have interrupted the other one in the middle of a call.
+        outcome = hook.twin().cancel(endpoint, request_id)
+    except OdiRouterError as error:
+        log.error(  # noqa: TRY400 - the text says it all
+            "Request %s may be running with nobody waiting for it, and be paid: %s To cancel it by hand: %s",
+            request_id,
+            error,
+            f"OdiRouterHook({hook.odirouter_conn_id!r}).cancel({endpoint!r}, {request_id!r})",
+        )
+        return error
+    log.info("Cancelled request %s: %s.", request_id, outcome)
+    return outcome
+
+
+def finish(
+    context: Context,
+    hook: OdiRouterHook,
+    event: RequestEvent,
+    *,
+    output_path: str | None,
+) -> dict[str, Any]:
+    """
+    Turn the end of a wait into the manifest that the task returns: the one finisher, wherever the wait was.
+
+    :param output_path: Where the outputs land; ``None``: they stay behind the vendor's links.
+    :raises OdiRouterError: If the request did not succeed, or its outputs cannot be brought home.
+    """
+    if error := error_of(event):
+        raise error
+    result = _result(hook, event)
+    if output_path is None:
+        log.warning("No output_path: the pictures stay behind OdiRouter's links, which expire soon.")
+        outputs = tuple(_linked(result))
+    else:
+        outputs = _land(context, hook, event, result, output_path)
+        log.info("Landed %s", ", ".join(str(output.path) for output in outputs))
+    return Manifest(
+        request_id=event.request_id,
+        endpoint=event.endpoint,
+        outputs=outputs,
+        submitted_at=event.submitted_at,
+        completed_at=event.at,
+        inference_seconds=event.inference_seconds,
+        metadata=result.metadata,
+    ).to_xcom()
+
+
+def _result(hook: OdiRouterHook, event: RequestEvent) -> RequestResult:
+    for pause in (*PAUSES_FOR_RESULT, 0.0):
+        result = hook.get_result(event.endpoint, event.request_id)
+        if isinstance(result, RequestResult):
+            return result
+        time.sleep(pause)
+    raise LandingError("The request has succeeded, but its result is not there yet.", request_id=event.request_id)
+
+
+def _linked(result: RequestResult) -> Iterator[LandedOutput]:
+    for output in result.outputs:
+        yield LandedOutput(
+            url=output.url,
+            content_type=output.content_type,
+            width=output.width,
+            height=output.height,
+            size_bytes=output.file_size,
+        )
+
+
+def _land(
+    context: Context, hook: OdiRouterHook, event: RequestEvent, result: RequestResult, output_path: str
+) -> tuple[LandedOutput, ...]:
+    ti = context["ti"]
+    mapped = [str(ti.map_index)] if ti.map_index is not None and ti.map_index >= 0 else []
+    name = landing.stable_name(ti.dag_id, ti.task_id, ti.run_id, *mapped)
+
+    def land(result: RequestResult) -> tuple[LandedOutput, ...]:
+        return landing.land(
+            result.outputs,
+            output_path=output_path,
+            name=name,
+            download=lambda url, into: hook.download(event.endpoint, event.request_id, url, into),
+        )
+
+    try:
+        return land(result)
+    except FileExpiredError:
+        # Each result has fresh links; once, since a link that expires at once will do so again.
+        return land(_result(hook, event))

@@ -1,0 +1,160 @@
+"""The sensor that waits for a request which another task has submitted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseSensorOperator, PokeReturnValue
+
+from airflow_provider_odirouter.links import OdiRouterRequestLink
+from airflow_provider_odirouter.operators.queue import SAFETY_MARGIN
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
+    from airflow_provider_odirouter.models import RequestEvent
+
+
+class OdiRouterRequestSensor(BaseSensorOperator):
+    """
+    Wait for a request that another task has submitted, bring its outputs home, and return the manifest.
+
+    The request belongs to the task that submitted it: a sensor that is killed, cleared or times out leaves it running
+    unless told otherwise, so that a new try of the sensor can wait for it again.
+
+    :param request_id: The request, such as ``{{ ti.xcom_pull(task_ids="submit", key="request_id") }}``.
+    :param endpoint: The model that it was submitted to. Default: ``gpt_image_1_edit``.
+    :param odirouter_conn_id: The Airflow connection, of type ``odirouter``: with the key that submitted the request.
+    :param output_path: Folder for the outputs: a path or a ``file://`` URL.
+    :param deferrable: Wait in the triggerer (default). If false, ``mode`` and ``poke_interval`` are a sensor's usual.
+    :param poll_interval: Seconds between looks while deferred. Default: 5.
+    :param timeout: Seconds for the wait. Default: 900.
+    :param cancel_on_kill: Cancel the request when the sensor is killed while deferred. Default: false.
+    :param cancel_on_timeout: Cancel the request when ``timeout`` has passed while deferred. Default: false.
+    """
+
+    template_fields: Sequence[str] = ("endpoint", "request_id", "odirouter_conn_id", "output_path")
+    operator_extra_links = (OdiRouterRequestLink(),)
+    ui_color = "#e8e0ff"
+
+    def __init__(
+        self,
+        *,
+        request_id: str,
+        endpoint: str = "gpt_image_1_edit",
+        odirouter_conn_id: str = "odirouter_default",
+        output_path: str | None = None,
+        deferrable: bool = True,
+        poll_interval: float = 5.0,
+        timeout: float = 900.0,
+        cancel_on_kill: bool = False,
+        cancel_on_timeout: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(timeout=timeout, **kwargs)
+        if poll_interval <= 0:
+            raise ValueError(f"poll_interval must be more than 0 seconds, not {poll_interval!r}")
+        self.request_id = request_id
+        self.endpoint = endpoint
+        self.odirouter_conn_id = odirouter_conn_id
+        self.output_path = output_path
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
+        self._hook: OdiRouterHook | None = None
+        self._not_found = 0
+
+    @property
+    def hook(self) -> OdiRouterHook:
+        """The hook, made when it is first needed."""
+        from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
+
+        if self._hook is None:
+            self._hook = OdiRouterHook(self.odirouter_conn_id)
+        return self._hook
+
+    def execute(self, context: Context) -> Any:
+        """Wait, and return the manifest."""
+        from airflow_provider_odirouter.images import landing
+        from airflow_provider_odirouter.operators import steps
+
+        with self._sensor_errors():
+            if self.output_path is not None:
+                landing.probe(self.output_path)
+            steps.publish(context, self.hook, self.endpoint, self.request_id)
+        if self.deferrable:
+            self._defer()
+        return super().execute(context)
+
+    def poke(self, context: Context) -> PokeReturnValue | bool:
+        """Look once; a look that fails in passing is no failure of the request."""
+        from airflow_provider_odirouter.errors import OdiRouterError, RequestNotFoundError
+        from airflow_provider_odirouter.polling import MAX_NOT_FOUND, Wait, ended
+
+        with self._sensor_errors():
+            try:
+                status = self.hook.get_status(self.endpoint, self.request_id)
+            except OdiRouterError as error:
+                self._not_found += isinstance(error, RequestNotFoundError)
+                if not error.passing and not 0 < self._not_found < MAX_NOT_FOUND:
+                    raise
+                self.log.warning("%s The sensor goes on.", error)
+                return False
+            self.log.info("Request %s is %s.", self.request_id, status.word)
+            if not status.state.terminal:
+                return False
+            wait = Wait(self.endpoint, self.request_id, self.poke_interval, self.timeout, self.cancel_on_timeout)
+            event = ended(wait, status, at=datetime.now(UTC).timestamp())
+            return PokeReturnValue(is_done=True, xcom_value=self._finish(context, event))
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Go on where the trigger's event says how the wait has ended."""
+        from airflow_provider_odirouter.models import RequestEvent
+
+        with self._sensor_errors():
+            return self._finish(context, RequestEvent.model_validate(event))
+
+    def _defer(self) -> None:
+        from airflow_provider_odirouter.triggers.request import OdiRouterRequestTrigger
+
+        deadline = datetime.now(UTC) + timedelta(seconds=self.timeout)
+        self.defer(
+            trigger=OdiRouterRequestTrigger(
+                odirouter_conn_id=self.odirouter_conn_id,
+                endpoint=self.endpoint,
+                request_id=self.request_id,
+                deadline=deadline.timestamp(),
+                poll_interval=self.poll_interval,
+                cancel_on_kill=self.cancel_on_kill,
+                cancel_on_timeout=self.cancel_on_timeout,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=self.timeout) + SAFETY_MARGIN,
+        )
+
+    def _finish(self, context: Context, event: RequestEvent) -> dict[str, Any]:
+        from airflow_provider_odirouter.operators import steps
+
+        return steps.finish(context, self.hook, event, output_path=self.output_path)
+
+    @contextmanager
+    def _sensor_errors(self) -> Iterator[None]:
+        """Raise what Airflow knows of a sensor, so that ``soft_fail`` and ``never_fail`` work while deferred too."""
+        from airflow_provider_odirouter.compat import AirflowSensorTimeout, AirflowSkipException
+        from airflow_provider_odirouter.errors import OdiRouterError, RequestTimeoutError
+        from airflow_provider_odirouter.operators import steps
+
+        try:
+            with steps.airflow_errors():
+                yield
+        except RequestTimeoutError as error:
+            raise AirflowSensorTimeout(str(error)) from error
+        except OdiRouterError as error:
+            if self.never_fail:
+                raise AirflowSkipException(str(error)) from error
+            raise

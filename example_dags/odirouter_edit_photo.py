@@ -1,0 +1,32 @@
+"""One edit of one photograph."""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG, Param
+
+from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
+
+with DAG(
+    "odirouter_edit_photo",
+    schedule=None,
+    doc_md="""
+    ### Edit a photograph
+
+    Trigger it with the path of a picture that the workers can read. The edited picture lands in `output_path`;
+    the task's return value, the *manifest*, says under which name.
+    """,
+    params={
+        "image": Param("/data/photos/coffee.png", type="string"),
+        "mask": Param(None, type=["string", "null"]),
+        "prompt": Param("Turn the coffee into hot chocolate", type="string"),
+        "output_path": Param("/data/edited", type="string"),
+    },
+    render_template_as_native_obj=True,
+):
+    OdiRouterImageEditOperator(
+        task_id="edit",
+        prompt="{{ params.prompt }}",
+        images=["{{ params.image }}"],
+        mask="{{ params.mask }}",
+        output_path="{{ params.output_path }}",
+    )
