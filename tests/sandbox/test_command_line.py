@@ -1,0 +1,100 @@
+"""``python -m airflow_provider_odirouter.sandbox``."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from airflow_provider_odirouter.sandbox import __main__ as command_line
+
+ROOT = Path(__file__).parent.parent.parent
+COMMAND = [sys.executable, "-W", "error", "-m", "airflow_provider_odirouter.sandbox"]
+
+
+@contextmanager
+def started(*options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+    """Starts the sandbox, and reads its connection from what it prints."""
+    with subprocess.Popen(
+        [*COMMAND, "--port", "0", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(5)]
+        connection = re.search(r"AIRFLOW_CONN_ODIROUTER_DEFAULT='(.*)'", lines[-1])
+        assert connection, lines
+        try:
+            yield process, json.loads(connection[1])
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_until_it_is_told_to_stop(number: signal.Signals) -> None:
+    options = ("--run-seconds", "2-6", "--key", "k", "--no-cancel", "--set", "status_words=lower", "--balance", "1")
+    with started(*options) as (process, connection):
+        base, headers = connection["host"], {"authorization": f"Bearer {connection['password']}"}
+        with httpx.Client(base_url=base, headers=headers, trust_env=False) as client:
+            submission = client.post("/v1/queue/gpt_image_2", json={}).json()
+            status = client.get(submission["status_url"]).json()["status"]
+            cancel = client.put(submission["cancel_url"]).status_code
+            settings = client.get(base.replace("/model", "/sandbox/settings")).json()
+        process.send_signal(number)
+        out, err = process.communicate(timeout=10)
+    assert connection["conn_type"] == "odirouter"
+    assert (status, cancel, settings["run_seconds"], settings["balance"]) == ("in_queue", 405, [2, 6], 1)
+    assert [line.split()[1:4] for line in out.splitlines()] == [
+        ["200", "submit", "POST"],
+        ["200", "status", "GET"],
+        ["405", "cancel", "PUT"],
+    ]
+    assert (process.returncode, err) == (0, "")
+
+
+def test_quiet_means_quiet() -> None:
+    with started("--quiet") as (process, connection):
+        httpx.get(connection["host"], trust_env=False)
+        process.terminate()
+        assert process.communicate(timeout=10) == ("", "")
+
+
+def test_a_busy_port_is_said_plainly() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        done = subprocess.run(
+            [*COMMAND, "--port", str(port)], capture_output=True, text=True, cwd=ROOT, timeout=10, check=False
+        )
+    assert done.returncode == 2
+    assert f"Port {port} is busy" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--host", "0.0.0.0"], "on a loopback address: not on 0.0.0.0"),
+        (["--run-seconds", "6-2"], "run_seconds: the range 6.0-2.0 ends before it begins"),
+        (["--set", "nonsense=1"], "nonsense: Extra inputs are not permitted"),
+        (["--set", "nonsense"], "nonsense is not of the form NAME=VALUE"),
+        (["--result-shape", "round"], "result_shape: Input should be"),
+        (["--port", "70000"], "Cannot serve on 127.0.0.1:70000"),
+    ],
+)
+def test_wrong_options_are_said_plainly(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(SystemExit) as exit_:
+            command_line.main(options)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
