@@ -21,7 +21,8 @@ Everything that can go wrong, as one tree.
     │   └── ServiceError            5xx
     ├── LostSubmitError             a submit whose fate is unknown; it may have been paid
     ├── RequestError                the request was submitted, and did not end well
-    │   ├── RequestFailedError      the service tried, or refused, and says why
+    │   ├── RequestFailedError      the service says why
+    │   │   └── RequestRefusedError … and would say it again of the same input
     │   ├── RequestCanceledError    somebody cancelled it
     │   ├── RequestTimeoutError     the deadline passed
     │   ├── RequestLostError        the service does not know it any more
@@ -258,29 +259,16 @@ class RequestError(OdiRouterError):
 
 
 class RequestFailedError(RequestError):
-    """
-    The service ended the request with an error.
+    """The service ended the request with an error, such as ``INFERENCE_FAILURE``."""
 
-    :param error_type: The vendor's ``error_type``, such as ``INFERENCE_FAILURE``.
-    """
+    advice = "A retry submits a new request."
 
-    REFUSALS: ClassVar[frozenset[str]] = frozenset({"CONTENT_BLOCKED", "REQUEST_INVALID"})
-    """The service's verdict on the input: the same input gets the same verdict."""
 
-    def __init__(
-        self, what: str, *, error_type: str | None, vendor: str | None = None, request_id: str | None = None
-    ) -> None:
-        refused = error_type in self.REFUSALS
-        super().__init__(
-            what,
-            vendor=vendor,
-            request_id=request_id,
-            advice="Change the prompt or the pictures; a retry would be refused again."
-            if refused
-            else "A retry submits a new request.",
-        )
-        self.error_type = error_type
-        self.refused = refused
+class RequestRefusedError(RequestFailedError):
+    """The service's verdict on the input: ``CONTENT_BLOCKED``, ``REQUEST_INVALID``. The same input gets it again."""
+
+    retry_helps = False
+    advice = "Change the prompt or the pictures; a retry would be refused again."
 
 
 class RequestCanceledError(RequestError):
@@ -296,7 +284,10 @@ class RequestTimeoutError(RequestError):
 class RequestLostError(RequestError):
     """The service does not know the request any more."""
 
-    advice = "A retry submits a new request; if this one was paid, tell OdiRouter's support its id."
+    advice = (
+        "Check that the endpoint and the API key are this request's own; a retry submits a new request. "
+        "If this one was paid, tell OdiRouter's support its id."
+    )
 
 
 class RequestUnwatchedError(RequestError):

@@ -18,6 +18,7 @@ from airflow_provider_odirouter.errors import (
     RequestFailedError,
     RequestLostError,
     RequestNotFoundError,
+    RequestRefusedError,
     RequestTimeoutError,
     RequestUnwatchedError,
 )
@@ -38,6 +39,9 @@ MAX_FAILED_LOOKS = 10
 """Consecutive looks that fail in passing before the request is handed back. ``429`` is an answer, no failure."""
 MAX_NOT_FOUND = 3
 """Consecutive ``404`` before a request is lost: one can follow a submit by a moment."""
+
+REFUSALS = frozenset({"CONTENT_BLOCKED", "REQUEST_INVALID"})
+"""The ``error_type`` of requests that would fail in the same way again."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def watch(
     yield Pause(max(first_look, min(first_look + luck() * wait.poll_interval, wait.deadline - now())))
     while True:
         seen = yield Look()
-        pause, note = wait.poll_interval, None
+        pause, jitter, note = wait.poll_interval, 1 + JITTER * (2 * luck() - 1), None
         match seen:
             case RequestStatus(state=state) if state.terminal:
                 return ended(wait, seen, at=now())
@@ -105,23 +109,26 @@ def watch(
                 note = _progress(wait, seen) if seen.word != word else None
                 word = seen.word
             case RateLimitedError():
-                pause = max(pause, seen.retry_after or 0.0) * (1 + luck())
-                note = f"{seen.what} The next look is in {pause:.0f} s."
+                # Later than it asks, never sooner.
+                pause, jitter = max(pause, seen.retry_after or 0.0), 1 + luck()
+                note = f"{seen.what} The next look is in {pause * jitter:.0f} s."
             case RequestNotFoundError() if not_found + 1 >= MAX_NOT_FOUND:
-                return _event(wait, Ending.LOST, now(), str(seen))
+                return _event(wait, Ending.LOST, now(), seen)
             case OdiRouterError(passing=passing) if passing or isinstance(seen, RequestNotFoundError):
                 not_found += isinstance(seen, RequestNotFoundError)
                 failed_looks += 1
                 if failed_looks >= MAX_FAILED_LOOKS:
-                    return _event(wait, Ending.UNWATCHED, now(), str(seen))
+                    return _event(wait, Ending.UNWATCHED, now(), seen)
                 pause = max(pause, min(pause * 2 ** (failed_looks - 1), LONGEST_PAUSE))
                 note = f"Look {failed_looks} of at most {MAX_FAILED_LOOKS} that may fail in a row: {seen}"
+            case OdiRouterError():
+                return _event(wait, Ending.UNWATCHED, now(), seen)
             case _:
-                return _event(wait, Ending.UNWATCHED, now(), str(seen))
+                raise TypeError(f"a look came to {seen!r}")
         left = wait.deadline - now()
         if left <= 0:
             break
-        yield Pause(min(pause * (1 + JITTER * (2 * luck() - 1)), left), note)
+        yield Pause(min(pause * jitter, left), note)
     return (yield from _time_out(wait, now=now))
 
 
@@ -155,14 +162,15 @@ def ended(wait: Wait, status: RequestStatus, *, at: float) -> RequestEvent:
     return event.model_copy(update={"inference_seconds": status.inference_seconds, "failure": status.failure})
 
 
-def _event(wait: Wait, ending: Ending, at: float, reason: str | None = None) -> RequestEvent:
+def _event(wait: Wait, ending: Ending, at: float, error: OdiRouterError | None = None) -> RequestEvent:
     return RequestEvent(
         ending=ending,
         endpoint=wait.endpoint,
         request_id=wait.request_id,
         submitted_at=None if wait.submitted_at is None else datetime.fromtimestamp(wait.submitted_at, UTC),
         at=datetime.fromtimestamp(at, UTC),
-        reason=reason,
+        reason=error.what if error else None,
+        vendor=error.vendor if error else None,
     )
 
 
@@ -184,25 +192,23 @@ def error_of(event: RequestEvent) -> OdiRouterError | None:
             return None
         case Ending.FAILED:
             failure = event.failure or Failure()
-            return RequestFailedError(
-                f"The request to {event.endpoint} failed with {failure.error_type or 'an error without a type'}.",
-                error_type=failure.error_type,
-                vendor=failure.message,
-                request_id=request,
-            )
+            kind = RequestRefusedError if failure.error_type in REFUSALS else RequestFailedError
+            what = f"The request to {event.endpoint} failed with {failure.error_type or 'an error without a type'}."
+            return kind(what, vendor=failure.message, request_id=request)
         case Ending.CANCELED:
             words = event.failure.message if event.failure else None
             what = f"The request to {event.endpoint} was cancelled, but not by this task."
             return RequestCanceledError(what, vendor=words, request_id=request)
         case Ending.LOST:
             what = f"OdiRouter does not know the request to {event.endpoint} any more: {event.reason}"
-            return RequestLostError(what, request_id=request)
+            return RequestLostError(what, vendor=event.vendor, request_id=request)
         case Ending.UNWATCHED:
             what = f"The request to {event.endpoint} may be alive, but cannot be looked at: {event.reason}"
-            return RequestUnwatchedError(what, request_id=request, advice=_fate(event))
+            return RequestUnwatchedError(what, vendor=event.vendor, request_id=request, advice=_fate(event))
         case Ending.TIMED_OUT:
             what = (
-                f"The request to {event.endpoint} did not end before its deadline ({event.at:%Y-%m-%d %H:%M:%S} UTC)."
+                f"The request to {event.endpoint} did not end before its deadline; "
+                f"the wait was given up at {event.at:%Y-%m-%d %H:%M:%S} UTC."
             )
             advice = f"{_fate(event)} Raise `timeout` if edits need longer."
             return RequestTimeoutError(what, request_id=request, advice=advice)
@@ -210,14 +216,17 @@ def error_of(event: RequestEvent) -> OdiRouterError | None:
 
 def _fate(event: RequestEvent) -> str:
     """Say what became of a request that nobody waits for any more, and what a retry does."""
-    by_hand = f"OdiRouterHook(…).cancel({event.endpoint!r}, {event.request_id!r})"
+    by_hand = f"To cancel it by hand: OdiRouterHook(…).cancel({event.endpoint!r}, {event.request_id!r})."
+    anew = "a retry submits a new request"
     match event.cancel:
-        case CancelOutcome.REQUESTED | CancelOutcome.NOT_FOUND:
-            return "It was cancelled; a retry submits a new request."
+        case CancelOutcome.REQUESTED:
+            return f"It was cancelled; {anew}."
+        case CancelOutcome.NOT_FOUND:
+            return f"The cancel found it gone; {anew}."
         case CancelOutcome.ALREADY_COMPLETED:
-            return "It had ended before it could be cancelled, and may be paid; a retry submits a new request."
+            return f"It had ended before it could be cancelled, and may be paid; {anew}."
         case CancelOutcome.UNSUPPORTED:
-            return "The endpoint cannot cancel: it runs on and may be paid; a retry submits a new request."
+            return f"The endpoint cannot cancel: it runs on and may be paid; {anew}."
     if event.cancel_error:
-        return f"It could not be cancelled ({event.cancel_error}) and may be paid; to cancel it by hand: {by_hand}."
-    return f"It was left running and may be paid; to cancel it by hand: {by_hand}."
+        return f"It could not be cancelled ({event.cancel_error}) and may be paid; {anew}. {by_hand}"
+    return f"It was left running and may be paid; {anew}. {by_hand}"

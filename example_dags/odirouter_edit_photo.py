@@ -22,7 +22,7 @@ with DAG(
         "output_path": Param("/data/edited", type="string"),
     },
     render_template_as_native_obj=True,
-):
+) as dag:
     OdiRouterImageEditOperator(
         task_id="edit",
         prompt="{{ params.prompt }}",

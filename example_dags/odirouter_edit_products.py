@@ -17,7 +17,7 @@ with DAG(
         "folder": Param("/data/photos", type="string"),
         "output_path": Param("/data/edited", type="string"),
     },
-):
+) as dag:
 
     @task
     def products() -> list[dict[str, str]]:

@@ -20,7 +20,7 @@ with DAG(
         "image": Param("/data/photos/coffee.png", type="string"),
         "output_path": Param("/data/edited", type="string"),
     },
-):
+) as dag:
     submit = OdiRouterImageEditOperator(
         task_id="submit",
         prompt="Make it a watercolour",

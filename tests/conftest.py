@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Airflow reads its configuration when it is imported, which pytest does below.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="odirouter-tests-")
+os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = tempfile.mkdtemp(prefix="dags-", dir=os.environ["AIRFLOW_HOME"])
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{os.environ['AIRFLOW_HOME']}/airflow.db"
 
 import pytest
 
-from airflow_provider_odirouter.sandbox import Sandbox
+from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 
 PICTURES = Path(__file__).parent / "pictures"
 
@@ -26,10 +27,24 @@ def pictures() -> Path:
     return PICTURES
 
 
+Listener = Callable[[JournalEntry], None]
+
+
 @pytest.fixture
-def sandbox() -> Sandbox:
+def listeners() -> list[Listener]:
+    """What is called on each call that the sandbox gets: for what must happen at a certain moment."""
+    return []
+
+
+@pytest.fixture
+def sandbox(listeners: list[Listener]) -> Sandbox:
     """A sandbox whose requests end at once, so that no test sleeps for one."""
-    return Sandbox(queue_seconds=0, run_seconds=0)
+
+    def tell(entry: JournalEntry) -> None:
+        for listener in listeners:
+            listener(entry)
+
+    return Sandbox(queue_seconds=0, run_seconds=0, on_call=tell)
 
 
 @pytest.fixture

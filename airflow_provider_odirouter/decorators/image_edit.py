@@ -49,8 +49,9 @@ class _ImageEditDecoratedOperator(DecoratedOperator, OdiRouterImageEditOperator)
                 f"The function {self.python_callable.__name__} must return a dictionary of an edit's parameters "
                 f"({', '.join(EDIT_FIELDS)}), not {_shown(parameters)}. Nothing was sent."
             )
-        for name, value in parameters.items():
-            setattr(self, name, value)
+        for name in EDIT_FIELDS:
+            given = getattr(self, name)
+            setattr(self, name, parameters.get(name, None if given is SET_DURING_EXECUTION else given))
         return OdiRouterImageEditOperator.execute(self, context)
 
 

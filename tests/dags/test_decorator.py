@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, task
+
+from airflow_provider_odirouter.errors import InvalidParametersError
+from airflow_provider_odirouter.sandbox import Sandbox
+from tests.dags.conftest import RunDag, actions
+
+
+def test_the_function_gives_the_parameters_and_the_task_returns_the_manifest(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path, tmp_path: Path
+) -> None:
+    with DAG("decorated") as dag:
+
+        @task.odirouter_image_edit(deferrable=False, size="1024x1024", n=2, output_path=str(tmp_path))
+        def edit(colour: str, dag: Any = None) -> dict[str, Any]:
+            return {"prompt": f"{colour} for {dag.dag_id}", "images": [str(pictures / "coffee.png")], "n": 1}
+
+        edit("Blue")
+    run = run_dag(dag)
+
+    assert run.state == "success", run.errors
+    assert [output["width"] for output in run.xcom("edit")["outputs"]] == [1024]
+    [submit] = [entry for entry in sandbox.journal if entry.action == "submit"]
+    assert (submit.body["prompt"], submit.body["n"], submit.body["size"]) == ("Blue for decorated", 1, "1024x1024")
+
+
+@pytest.mark.parametrize("returned", ["a text", {"prompts": "x"}, None])
+def test_a_function_that_returns_something_else_costs_nothing(returned: Any, run_dag: RunDag, sandbox: Sandbox) -> None:
+    with DAG("wrong") as dag:
+
+        @task.odirouter_image_edit(retries=1)
+        def edit() -> Any:
+            return returned
+
+        edit()
+    run = run_dag(dag)
+    assert run.is_final
+    assert "must return a dictionary of an edit's parameters" in run.error
+    assert actions(sandbox) == []
+
+
+def test_what_the_function_leaves_out_is_named(run_dag: RunDag, sandbox: Sandbox) -> None:
+    with DAG("nothing") as dag:
+
+        @task.odirouter_image_edit
+        def edit() -> dict[str, Any]:
+            return {}
+
+        edit()
+    run = run_dag(dag)
+    assert "prompt: is required" in run.error
+    assert "images: is required" in run.error
+    assert actions(sandbox) == []
+
+
+def test_literals_given_to_the_decorator_are_checked_when_the_dag_is_parsed() -> None:
+    with DAG("parsed"):
+
+        @task.odirouter_image_edit(quality="best")
+        def edit() -> dict[str, Any]:
+            return {}
+
+        with pytest.raises(InvalidParametersError, match="quality: should be 'low', 'medium', 'high' or 'auto'"):
+            edit()

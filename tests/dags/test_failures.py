@@ -1,0 +1,234 @@
+"""What goes wrong, what it costs, and whether Airflow tries again."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+
+from airflow_provider_odirouter import polling
+from airflow_provider_odirouter.errors import LandingError, StorageError
+from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
+from airflow_provider_odirouter.operators.queue import OdiRouterQueueOperator
+from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
+from tests.conftest import Listener
+from tests.dags.conftest import RunDag, actions, kill_task
+
+
+def edit(pictures: Path, **arguments: Any) -> DAG:
+    """A Dag of one edit on the worker, with one retry at once."""
+    defaults: dict[str, Any] = {
+        "prompt": "Blue",
+        "images": [str(pictures / "coffee.png")],
+        "deferrable": False,
+        "poll_interval": 0.1,
+        "retries": 1,
+        "retry_delay": timedelta(0),
+    }
+    with DAG("edit") as dag:
+        OdiRouterImageEditOperator(task_id="edit", **(defaults | arguments))
+    return dag
+
+
+def test_broken_rules_cost_nothing_and_are_not_tried_again(run_dag: RunDag, sandbox: Sandbox, pictures: Path) -> None:
+    run = run_dag(edit(pictures, prompt="{{ '' }}", n="{{ 0 }}", size="{{ '512x512' }}"))
+    assert run.state == "failed"
+    assert run.is_final
+    for field in ("prompt: is empty", "n: should be", "size: should be"):
+        assert run.error.count(f"- {field}") == 1
+    assert actions(sandbox) == []
+
+
+def test_a_missing_picture_costs_nothing_and_is_not_tried_again(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path
+) -> None:
+    run = run_dag(edit(pictures, images=[str(pictures / "coffee.png"), "/no/such.png"]))
+    assert "images[1]: '/no/such.png' does not exist" in run.error
+    assert run.is_final
+    assert actions(sandbox) == []
+
+
+def test_an_output_path_that_cannot_be_written_costs_nothing(run_dag: RunDag, sandbox: Sandbox, pictures: Path) -> None:
+    run = run_dag(edit(pictures, output_path=str(pictures / "coffee.png" / "sub"), retries=0))
+    assert isinstance(run.errors[0], StorageError)
+    assert actions(sandbox) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"api_key": "another"}, "refuses the API key"),
+        ({"balance": 0}, "no balance"),
+        ({"endpoints": ("other",)}, "does not know the endpoint"),
+        ({"error_type": "CONTENT_BLOCKED"}, "CONTENT_BLOCKED"),
+        ({"error_type": "REQUEST_INVALID"}, "REQUEST_INVALID"),
+        ({"result_shape": "none"}, "names no file"),
+    ],
+)
+def test_what_a_retry_cannot_cure_fails_for_good(
+    settings: dict[str, Any],
+    words: str,
+    run_dag: RunDag,
+    sandbox: Sandbox,
+    pictures: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    sandbox.configure(**settings)
+    run = run_dag(edit(pictures))
+    assert run.state == "failed"
+    assert words in run.error
+    assert run.is_final
+    assert actions(sandbox).count("submit") == 1
+    assert "sandbox-key" not in capfd.readouterr().out
+
+
+def test_a_failed_inference_is_submitted_again_by_the_retry(run_dag: RunDag, sandbox: Sandbox, pictures: Path) -> None:
+    sandbox.configure(error_type="INFERENCE_FAILURE", error_message="GPU on fire", fail_first=1)
+    run = run_dag(edit(pictures))
+    assert run.state == "success"
+    assert "failed with INFERENCE_FAILURE. OdiRouter says: “GPU on fire" in run.error
+    assert sandbox.paid == 2
+
+
+def test_a_submit_whose_answer_is_lost_is_paid_once_and_not_tried_again(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path
+) -> None:
+    sandbox.configure(drop_next=1, fault_actions={"submit"}, drop_mode="after")
+    run = run_dag(edit(pictures))
+    assert run.state == "failed"
+    assert "its fate is unknown" in run.error
+    assert (sandbox.paid, actions(sandbox)) == (1, ["submit"])
+
+
+def test_looks_that_fail_in_passing_are_no_failure_of_the_request(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path
+) -> None:
+    sandbox.configure(server_errors=3, fault_actions={"status"})
+    run = run_dag(edit(pictures))
+    assert run.state == "success"
+    assert actions(sandbox) == ["submit", "status", "status", "status", "status", "result"]
+
+
+@pytest.mark.parametrize("cancels", [True, False])
+def test_the_deadline_cancels_unless_told_otherwise(
+    cancels: bool, run_dag: RunDag, sandbox: Sandbox, pictures: Path
+) -> None:
+    sandbox.configure(run_seconds=60)
+    run = run_dag(edit(pictures, timeout=1, cancel_on_timeout=cancels, retries=0))
+    assert run.state == "failed"
+    assert "did not end before its deadline" in run.error
+    assert ("It was cancelled; a retry submits a new request." in run.error) is cancels
+    assert len(sandbox.alive) == (not cancels)
+
+
+def test_a_shorter_execution_timeout_counts_as_the_deadline(run_dag: RunDag, sandbox: Sandbox, pictures: Path) -> None:
+    sandbox.configure(run_seconds=60)
+    run = run_dag(edit(pictures, deferrable=True, execution_timeout=timedelta(seconds=3), retries=0))
+    assert "did not end before its deadline" in run.error
+    assert actions(sandbox) == ["submit", "status", "cancel"]
+    assert not sandbox.alive
+
+
+def test_airflows_own_timeout_on_the_worker_cancels_the_request(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path
+) -> None:
+    """Airflow raises in the middle of a look that hangs, before the operator's own deadline can be heeded."""
+    sandbox.configure(run_seconds=60, hang=True, fault_actions={"status"})
+    run = run_dag(edit(pictures, execution_timeout=timedelta(seconds=3), retries=0))
+    assert type(run.errors[0]).__name__ == "AirflowTaskTimeout"
+    assert actions(sandbox).count("cancel") == 1
+    assert not sandbox.alive
+
+
+def test_a_request_that_cannot_be_looked_at_is_cancelled_before_the_task_gives_up(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polling, "MAX_FAILED_LOOKS", 3)
+    sandbox.configure(run_seconds=60, server_errors=None, fault_actions={"status"})
+    run = run_dag(edit(pictures, retries=0))
+    assert "cannot be looked at" in run.error
+    assert actions(sandbox) == ["submit", "status", "status", "status", "cancel"]
+    assert not sandbox.alive
+
+
+def test_a_request_cancelled_behind_airflows_back_is_submitted_again_by_the_retry(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path
+) -> None:
+    sandbox.configure(error_type="CANCELED", fail_first=1)
+    run = run_dag(edit(pictures))
+    assert run.state == "success"
+    assert "was cancelled, but not by this task" in run.error
+    assert sandbox.paid == 2
+
+
+def test_expired_links_are_fetched_afresh_once(
+    run_dag: RunDag, sandbox: Sandbox, listeners: list[Listener], pictures: Path, tmp_path: Path
+) -> None:
+    sandbox.configure(file_expiry_seconds=0)
+
+    def last_longer(entry: JournalEntry) -> None:
+        if entry.action == "file":
+            sandbox.configure(file_expiry_seconds=60)
+
+    listeners.append(last_longer)
+    run = run_dag(edit(pictures, output_path=str(tmp_path)))
+    assert run.state == "success", run.error
+    assert actions(sandbox) == ["submit", "status", "result", "file", "result", "file"]
+    assert [entry.status_code for entry in sandbox.journal if entry.action == "file"] == [403, 200]
+
+
+def test_a_broken_download_leaves_no_half_picture(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path, tmp_path: Path
+) -> None:
+    sandbox.configure(file_fault="html")
+    run = run_dag(edit(pictures, output_path=str(tmp_path), retries=0))
+    assert isinstance(run.errors[0], LandingError)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("moment", ["submit", "status"])
+def test_a_task_killed_while_it_runs_cancels_its_request(
+    moment: str, run_dag: RunDag, sandbox: Sandbox, listeners: list[Listener], pictures: Path
+) -> None:
+    """Airflow calls ``on_kill`` from a signal handler, and the interrupted call goes on."""
+    sandbox.configure(run_seconds=60)
+    dag = edit(pictures, retries=0)
+
+    def kill(entry: JournalEntry) -> None:
+        if entry.action == moment:
+            listeners.clear()
+            kill_task()
+
+    listeners.append(kill)
+    run = run_dag(dag)
+    assert run.state == "failed"
+    assert actions(sandbox).count("submit") == actions(sandbox).count("cancel") == 1
+    assert not sandbox.alive
+
+
+def test_a_killed_task_leaves_its_request_alone_if_told_so(
+    run_dag: RunDag, sandbox: Sandbox, listeners: list[Listener], pictures: Path
+) -> None:
+    sandbox.configure(run_seconds=1)
+    dag = edit(pictures, cancel_on_kill=False)
+    listeners.append(lambda entry: kill_task() if entry.action == "status" else None)
+    assert run_dag(dag).state == "success"
+    assert "cancel" not in actions(sandbox)
+
+
+def test_parameters_of_other_endpoints_are_sent_as_they_are(run_dag: RunDag, sandbox: Sandbox, tmp_path: Path) -> None:
+    with DAG("queue") as dag:
+        OdiRouterQueueOperator(
+            task_id="make",
+            endpoint="nano_banana_2",
+            parameters={"prompt": "{{ dag.dag_id }}", "seed": 7, "nested": {"a": [1, None]}},
+            deferrable=False,
+            output_path=str(tmp_path),
+        )
+    run = run_dag(dag)
+    assert run.state == "success", run.error
+    assert sandbox.journal[0].body == {"prompt": "queue", "seed": 7, "nested": {"a": [1, None]}}
+    assert run.xcom("make")["endpoint"] == "nano_banana_2"

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from airflow.sdk import DAG
+from PIL import Image
+
+from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
+from airflow_provider_odirouter.sandbox import Sandbox
+from tests.dags.conftest import RunDag, actions
+
+
+@pytest.mark.parametrize("deferrable", [True, False], ids=["in the triggerer", "on the worker"])
+def test_an_edit_lands_its_pictures_wherever_it_waits(
+    deferrable: bool, run_dag: RunDag, sandbox: Sandbox, pictures: Path, tmp_path: Path
+) -> None:
+    sandbox.configure(run_seconds=1)
+    with DAG("edit") as dag:
+        OdiRouterImageEditOperator(
+            task_id="edit",
+            prompt="Hot chocolate",
+            images=[str(pictures / "coffee.png")],
+            mask=f"file://{pictures / 'coffee-mask.png'}",
+            n=2,
+            output_format="webp",
+            deferrable=deferrable,
+            poll_interval=0.5,
+            output_path=str(tmp_path / "out"),
+        )
+    run = run_dag(dag)
+
+    assert run.state == "success", run.error
+    manifest = run.xcom("edit")
+    [request] = sandbox.requests
+    assert (manifest["request_id"], manifest["endpoint"]) == (request.request_id, "gpt_image_1_edit")
+    assert manifest["submitted_at"] < manifest["completed_at"]
+    assert manifest["inference_seconds"] == pytest.approx(1, abs=0.5)
+    assert len(manifest["outputs"]) == 2
+    for output in manifest["outputs"]:
+        data = Path(output["path"]).read_bytes()
+        with Image.open(output["path"]) as image:
+            assert (image.format, *image.size) == ("WEBP", output["width"], output["height"])
+        assert (output["size_bytes"], output["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+        assert "url" not in output
+
+    [submit] = [entry for entry in sandbox.journal if entry.action == "submit"]
+    assert set(submit.body) == {"prompt", "images", "mask", "n", "output_format"}
+    assert actions(sandbox)[-3:] == ["result", "file", "file"]
+    assert not any(entry.authorization_sent for entry in sandbox.journal if entry.action == "file")
+
+
+def test_request_id_and_link_are_there_before_the_wait(
+    run_dag: RunDag, sandbox: Sandbox, base_url: str, pictures: Path
+) -> None:
+    with DAG("submit_only") as dag:
+        OdiRouterImageEditOperator(
+            task_id="submit", prompt="Blue", images=str(pictures / "coffee.png"), wait_for_completion=False
+        )
+    run = run_dag(dag)
+
+    assert actions(sandbox) == ["submit"]
+    [request] = sandbox.requests
+    assert run.xcom("submit", "request_id") == request.request_id
+    link = f"{base_url}/v1/queue/gpt_image_1_edit/requests/{request.request_id}/status"
+    assert run.xcom("submit", "_link_OdiRouterRequestLink") == link
+    manifest = run.xcom("submit")
+    assert (manifest["request_id"], manifest["outputs"]) == (request.request_id, [])
+
+
+def test_mapped_edits_get_requests_and_files_of_their_own(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path, tmp_path: Path
+) -> None:
+    with DAG("mapped") as dag:
+        OdiRouterImageEditOperator.partial(
+            task_id="edit",
+            images=[str(pictures / "chelsea.png")],
+            deferrable=False,
+            output_path=str(tmp_path),
+        ).expand(prompt=["Red", "Green", "{{ dag.dag_id }}"])
+    run = run_dag(dag)
+
+    assert run.state_of("edit") == ["success"] * 3, run.error
+    manifests = [run.xcom("edit", map_index=index) for index in range(3)]
+    assert [run.xcom("edit", "request_id", index) for index in range(3)] == [one["request_id"] for one in manifests]
+    assert len({one["outputs"][0]["path"] for one in manifests}) == len(list(tmp_path.iterdir())) == 3
+    prompts = {entry.body["prompt"] for entry in sandbox.journal if entry.action == "submit"}
+    assert prompts == {"Red", "Green", "mapped"}
+
+
+def test_templates_are_rendered_before_they_are_checked(run_dag: RunDag, sandbox: Sandbox, pictures: Path) -> None:
+    with DAG("texts", params={"n": 3, "picture": ""}) as dag:
+        OdiRouterImageEditOperator(
+            task_id="edit",
+            prompt="{{ dag.dag_id }}",
+            images=["{{ params.picture }}"],
+            n="{{ params.n }}",
+            size="{{ '1024x1024' }}",
+            deferrable=False,
+        )
+    run = run_dag(dag, picture=str(pictures / "coffee.png"))
+
+    assert run.state == "success", run.error
+    [submit] = [entry for entry in sandbox.journal if entry.action == "submit"]
+    assert (submit.body["prompt"], submit.body["n"], submit.body["size"]) == ("texts", 3, "1024x1024")
+
+
+def test_native_templates_may_leave_a_field_unset(run_dag: RunDag, sandbox: Sandbox, pictures: Path) -> None:
+    params = {"pictures": [str(pictures / "coffee.png"), str(pictures / "rocket.jpg")], "mask": None, "prompt": "2024"}
+    with DAG("native", params=params, render_template_as_native_obj=True) as dag:
+        OdiRouterImageEditOperator(
+            task_id="edit",
+            prompt="{{ params.prompt }}",
+            images="{{ params.pictures }}",
+            mask="{{ params.mask }}",
+            output_compression="{{ 80 }}",
+            output_format="{{ 'jpeg' }}",
+            deferrable=False,
+        )
+    run = run_dag(dag)
+
+    assert run.state == "success", run.error
+    [submit] = [entry for entry in sandbox.journal if entry.action == "submit"]
+    assert set(submit.body) == {"prompt", "images", "output_compression", "output_format"}
+    assert (submit.body["prompt"], len(submit.body["images"]), submit.body["output_compression"]) == ("2024", 2, 80)
+
+
+def test_urls_go_through_untouched(run_dag: RunDag, sandbox: Sandbox) -> None:
+    with DAG("urls") as dag:
+        OdiRouterImageEditOperator(
+            task_id="edit", prompt="Blue", images=["https://example.com/cup.png"], deferrable=False
+        )
+    assert run_dag(dag).state == "success"
+    assert sandbox.journal[0].body["images"] == ["https://example.com/cup.png"]
+
+
+def test_without_an_output_path_the_manifest_has_links_and_the_log_warns(
+    run_dag: RunDag, pictures: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with DAG("links") as dag:
+        OdiRouterImageEditOperator(
+            task_id="edit", prompt="Blue", images=[str(pictures / "coffee.png")], deferrable=False
+        )
+    [output] = run_dag(dag).xcom("edit")["outputs"]
+    assert output["url"].startswith("http://127.0.0.1:")
+    assert "path" not in output
+    assert "expire" in caplog.text

@@ -1,0 +1,94 @@
+"""What Airflow sees of the installed package."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import entry_points, version
+from typing import Any
+
+import pytest
+from airflow.providers_manager import ProvidersManager
+
+import airflow_provider_odirouter
+from airflow_provider_odirouter.get_provider_info import get_provider_info
+
+NAME = "airflow-provider-odirouter"
+
+
+def airflow(*arguments: str, **environment: str) -> str:
+    """Run Airflow's command line."""
+    done = subprocess.run(
+        [sys.executable, "-m", "airflow", *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+    )
+    return done.stdout
+
+
+def test_the_entry_point_leads_to_the_provider_info() -> None:
+    [entry_point] = [one for one in entry_points(group="apache_airflow_provider") if one.dist and one.dist.name == NAME]
+    assert entry_point.load() is get_provider_info
+    assert version(NAME) == airflow_provider_odirouter.__version__
+
+
+def test_airflow_lists_the_provider() -> None:
+    listed = json.loads(airflow("providers", "list", "--output", "json"))
+    [ours] = [one for one in listed if one["package_name"] == NAME]
+    assert ours["version"] == airflow_provider_odirouter.__version__
+
+
+def test_airflow_knows_the_hook_the_link_and_the_decorator() -> None:
+    manager = ProvidersManager()
+    hook = manager.hooks["odirouter"]
+    assert hook
+    assert (hook.hook_name, hook.connection_testable, hook.package_name) == ("OdiRouter", True, NAME)
+    assert "airflow_provider_odirouter.links.OdiRouterRequestLink" in manager.extra_links_class_names
+    assert "odirouter_image_edit" in {name for name, _ in manager.taskflow_decorators.items()}
+
+
+def modules_in(info: Any) -> list[str]:
+    if isinstance(info, dict):
+        return [module for key, value in info.items() for module in _modules(key, value)]
+    return [module for value in info if isinstance(value, dict | list) for module in modules_in(value)]
+
+
+def _modules(key: str, value: Any) -> list[str]:
+    return value if key == "python-modules" else modules_in(value) if isinstance(value, dict | list) else []
+
+
+def test_every_module_that_the_provider_info_names_exists() -> None:
+    modules = modules_in(get_provider_info())
+    assert len(modules) >= 5
+    for module in modules:
+        __import__(module)
+
+
+@pytest.mark.parametrize(
+    "connection",
+    ["odirouter://:KEY@", '{"conn_type": "odirouter", "password": "KEY"}'],
+    ids=["as a URI", "as JSON"],
+)
+def test_airflow_reads_the_connection_from_the_environment(connection: str) -> None:
+    read = airflow("connections", "get", "odirouter_default", "-o", "json", AIRFLOW_CONN_ODIROUTER_DEFAULT=connection)
+    assert json.loads(read)[0]["conn_type"] == "odirouter"
+
+
+def test_the_connection_form_has_our_labels_and_fields() -> None:
+    from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+
+    [form] = [hook for hook in HookMetaService.hook_meta_data() if hook.connection_type == "odirouter"]
+    standard = form.standard_fields
+    assert standard
+    assert standard.password
+    assert standard.host
+    assert (standard.password.title, standard.host.title) == ("API key", "Base URL")
+    assert "https://odirouter.ai/model" in (standard.host.placeholder or "")
+    for hidden in (standard.login, standard.port, standard.url_schema):
+        assert hidden
+        assert hidden.hidden
+    assert set(form.extra_fields or {}) == {"timeout", "verify"}

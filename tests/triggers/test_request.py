@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pytest
+
+from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
+from airflow_provider_odirouter.models import Ending, RequestEvent
+from airflow_provider_odirouter.sandbox import Sandbox
+from airflow_provider_odirouter.triggers import request as module
+from airflow_provider_odirouter.triggers.request import OdiRouterRequestTrigger
+
+PICTURE = "https://example.com/cup.png"
+
+
+@dataclass
+class Task:
+    """The task instance that a triggerer gives to its trigger."""
+
+    dag_id: str = "dag"
+    task_id: str = "edit"
+    run_id: str = "run"
+    map_index: int = -1
+
+
+@pytest.fixture(autouse=True)
+def look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first look of a trigger comes after 7 s, which test_polling.py shows."""
+    monkeypatch.setattr(module, "FIRST_LOOK_IN_TRIGGER", 0.0)
+
+
+@pytest.fixture
+def trigger(conn_id: str) -> Callable[..., OdiRouterRequestTrigger]:
+    """A trigger for a request that was just submitted."""
+
+    def make(**arguments: Any) -> OdiRouterRequestTrigger:
+        request_id = (
+            OdiRouterHook(conn_id).submit("gpt_image_1_edit", {"prompt": "Blue", "images": [PICTURE]}).request_id
+        )
+        defaults: dict[str, Any] = {"deadline": time.time() + 60, "poll_interval": 0.05}
+        made = OdiRouterRequestTrigger(
+            odirouter_conn_id=conn_id, endpoint="gpt_image_1_edit", request_id=request_id, **(defaults | arguments)
+        )
+        made.task_instance = cast("Any", Task())
+        return made
+
+    return make
+
+
+Make = Callable[..., OdiRouterRequestTrigger]
+
+
+async def events(trigger: OdiRouterRequestTrigger) -> AsyncIterator[RequestEvent]:
+    async for event in trigger.run():
+        yield RequestEvent.model_validate_json(json.dumps(event.payload))
+
+
+async def the_event(trigger: OdiRouterRequestTrigger) -> RequestEvent:
+    [event] = [event async for event in events(trigger)]
+    return event
+
+
+def owned(monkeypatch: pytest.MonkeyPatch, *, orphaned: bool) -> None:
+    """Answer the ownership check, which needs a triggerer's supervisor."""
+
+    async def check(*_: object) -> bool:
+        await asyncio.sleep(0.01)
+        return orphaned
+
+    monkeypatch.setattr(module, "is_orphaned", check)
+
+
+def test_its_arguments_are_plain_and_make_the_same_trigger_again() -> None:
+    arguments: dict[str, Any] = {
+        "odirouter_conn_id": "c",
+        "endpoint": "e",
+        "request_id": "r",
+        "deadline": 12.5,
+        "poll_interval": 3.0,
+        "cancel_on_kill": False,
+        "cancel_on_timeout": False,
+        "submitted_at": 1.5,
+    }
+    path, serialized = OdiRouterRequestTrigger(**arguments).serialize()
+    assert path == f"{OdiRouterRequestTrigger.__module__}.OdiRouterRequestTrigger"
+    assert json.loads(json.dumps(serialized)) == arguments
+
+
+async def test_it_tells_in_one_event_that_the_request_has_succeeded(trigger: Make, sandbox: Sandbox) -> None:
+    sandbox.configure(run_seconds=0.3)
+    one = trigger(submitted_at=1000.0)
+    event = await the_event(one)
+    assert (event.ending, event.request_id) == (Ending.SUCCEEDED, one.request_id)
+    assert event.submitted_at
+    assert event.submitted_at.timestamp() == 1000
+    assert event.inference_seconds == pytest.approx(0.3, abs=0.1)
+
+
+async def test_it_tells_the_vendors_words_of_a_failure(trigger: Make, sandbox: Sandbox) -> None:
+    sandbox.configure(error_type="CONTENT_BLOCKED", error_message="No cups")
+    event = await the_event(trigger())
+    assert event.failure
+    assert event.failure.error_type == "CONTENT_BLOCKED"
+    assert "No cups" in str(event.failure.message)
+
+
+async def test_it_survives_a_bad_network(trigger: Make, sandbox: Sandbox) -> None:
+    one = trigger()
+    sandbox.configure(drop_next=2, fault_actions={"status"})
+    assert (await the_event(one)).ending is Ending.SUCCEEDED
+
+
+@pytest.mark.parametrize("cancels", [True, False])
+async def test_it_cancels_at_the_deadline_unless_told_otherwise(cancels: bool, trigger: Make, sandbox: Sandbox) -> None:
+    sandbox.configure(run_seconds=60)
+    event = await the_event(trigger(deadline=time.time() + 0.2, cancel_on_timeout=cancels))
+    assert event.ending is Ending.TIMED_OUT
+    assert bool(sandbox.alive) is not cancels
+
+
+async def test_a_deadline_that_passed_while_no_triggerer_ran_counts(trigger: Make, sandbox: Sandbox) -> None:
+    sandbox.configure(run_seconds=60)
+    assert (await the_event(trigger(deadline=time.time() - 3600))).ending is Ending.TIMED_OUT
+
+
+async def test_a_clock_that_is_set_forward_does_not_end_the_wait(
+    trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.configure(run_seconds=0.5)
+    real = time.time
+    waiting = asyncio.create_task(the_event(trigger()))
+    await asyncio.sleep(0.2)
+    monkeypatch.setattr(time, "time", lambda: real() + 86_400)
+    assert (await waiting).ending is Ending.SUCCEEDED
+
+
+async def test_a_missing_connection_is_an_event_and_no_crash(trigger: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = trigger()
+    monkeypatch.setattr("airflow_provider_odirouter.polling.MAX_FAILED_LOOKS", 2)
+    one.odirouter_conn_id = "no_such_connection"
+    event = await the_event(one)
+    assert event.ending is Ending.UNWATCHED
+    assert "no_such_connection" in str(event.reason)
+
+
+@pytest.mark.parametrize("orphaned", [True, False])
+async def test_a_kill_cancels_only_what_nobody_waits_for(
+    orphaned: bool, trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.configure(run_seconds=60)
+    owned(monkeypatch, orphaned=orphaned)
+    one = trigger()
+    await one.on_kill()
+    assert bool(sandbox.alive) is not orphaned
+
+
+async def test_a_kill_leaves_the_request_alone_if_told_so(
+    trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.configure(run_seconds=60)
+    owned(monkeypatch, orphaned=True)
+    one = trigger(cancel_on_kill=False)
+    await one.on_kill()
+    assert len(sandbox.alive) == 1
+
+
+async def test_an_ownership_check_that_fails_leaves_the_request_alone_and_says_so(
+    trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def fail(*_: object) -> bool:
+        raise RuntimeError("no supervisor")
+
+    monkeypatch.setattr(module, "is_orphaned", fail)
+    sandbox.configure(run_seconds=60)
+    one = trigger()
+    await one.on_kill()
+    assert sandbox.alive == [one.request_id]
+    log = capfd.readouterr().out
+    assert "Cancel it by hand" in log
+    assert one.request_id in log
+
+
+async def test_a_cancel_is_finished_though_airflow_cancels_on_kill_again_and_again(
+    trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.configure(run_seconds=60, latency_seconds=0.3)
+    owned(monkeypatch, orphaned=True)
+    one = trigger()
+    killing = asyncio.create_task(one.on_kill())
+    while not killing.done():
+        await asyncio.sleep(0.05)
+        killing.cancel()
+    assert not sandbox.alive
+
+
+async def test_a_kill_after_the_event_is_out_cancels_nothing(
+    trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owned(monkeypatch, orphaned=True)
+    one = trigger()
+    async for _ in one.run():
+        await one.on_kill()
+    assert "cancel" not in [entry.action for entry in sandbox.journal]
+
+
+@pytest.mark.parametrize("airflow_calls_on_kill", [True, False], ids=["Airflow 3.3", "Airflow 3.1 and 3.2"])
+async def test_before_airflow_3_3_a_cancelled_run_cancels_an_orphaned_request(
+    airflow_calls_on_kill: bool, trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.configure(run_seconds=60)
+    owned(monkeypatch, orphaned=True)
+    monkeypatch.setattr(module, "TRIGGERER_CALLS_ON_KILL", airflow_calls_on_kill)
+    one = trigger()
+    running = asyncio.create_task(the_event(one))
+    await asyncio.sleep(0.2)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert bool(sandbox.alive) is airflow_calls_on_kill
+
+
+async def test_a_thousand_triggers_wait_in_one_loop(trigger: Make, sandbox: Sandbox) -> None:
+    one = trigger()
+    sandbox.configure(run_seconds=0.5)
+    _, arguments = one.serialize()
+    waiting = [the_event(OdiRouterRequestTrigger(**(arguments | {"poll_interval": 5.0}))) for _ in range(1000)]
+    ended = await asyncio.gather(*waiting)
+    assert {event.ending for event in ended} == {Ending.SUCCEEDED}
