@@ -10,7 +10,6 @@ from importlib.metadata import entry_points, version
 from typing import Any
 
 import pytest
-from airflow.providers_manager import ProvidersManager
 
 import airflow_provider_odirouter
 from airflow_provider_odirouter.get_provider_info import get_provider_info
@@ -42,13 +41,11 @@ def test_airflow_lists_the_provider() -> None:
     assert ours["version"] == airflow_provider_odirouter.__version__
 
 
-def test_airflow_knows_the_hook_the_link_and_the_decorator() -> None:
-    manager = ProvidersManager()
-    hook = manager.hooks["odirouter"]
-    assert hook
-    assert (hook.hook_name, hook.connection_testable, hook.package_name) == ("OdiRouter", True, NAME)
-    assert "airflow_provider_odirouter.links.OdiRouterRequestLink" in manager.extra_links_class_names
-    assert "odirouter_image_edit" in {name for name, _ in manager.taskflow_decorators.items()}
+def test_airflow_knows_the_connection_type_and_the_link() -> None:
+    hooks = json.loads(airflow("providers", "hooks", "--output", "json"))
+    [ours] = [one for one in hooks if one["connection_type"] == "odirouter"]
+    assert ours["class"] == "airflow_provider_odirouter.hooks.odirouter.OdiRouterHook"
+    assert "airflow_provider_odirouter.links.OdiRouterRequestLink" in airflow("providers", "links", "--output", "json")
 
 
 def modules_in(info: Any) -> list[str]:

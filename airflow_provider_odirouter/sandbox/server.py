@@ -33,12 +33,11 @@ class SandboxServer:
     def __init__(self, handle: Callable[[Call], Answer], host: str, port: int) -> None:
         if not is_loopback(host):
             raise ValueError(f"The sandbox serves this machine only, on a loopback address: not on {host}")
+        if not 0 <= port <= 65535:
+            raise ValueError(f"A port is a number from 0 to 65535, not {port}")
         self._handle = handle
         self._host = host
         self.port = port
-        self._thread = threading.Thread(target=self._run, name="odirouter-sandbox", daemon=True)
-        self._started = threading.Event()
-        self._error: OSError | None = None
 
     @property
     def origin(self) -> str:
@@ -52,11 +51,13 @@ class SandboxServer:
         return f"{self.origin}{BASE_PATH}"
 
     def __enter__(self) -> Self:
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        listener = socket.create_server((self._host, self.port), family=family)
+        self.port = listener.getsockname()[1]
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, args=(listener,), name="odirouter-sandbox", daemon=True)
         self._thread.start()
-        self._started.wait()
-        if self._error:
-            self._thread.join()
-            raise self._error
         return self
 
     def __exit__(
@@ -65,29 +66,20 @@ class SandboxServer:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
-    def _run(self) -> None:
-        asyncio.run(self._serve())
+    def _run(self, listener: socket.socket) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve(listener))
 
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
+    async def _serve(self, listener: socket.socket) -> None:
         # Making pictures and fetching inputs block: threads of our own, so that nobody else's are used up.
-        with ThreadPoolExecutor(32, "odirouter-sandbox") as threads:
-            self._loop.set_default_executor(threads)
-            # Cancels calls that hang when their caller hangs up.
-            server = web.Server(self._respond, handler_cancellation=True, access_log=None)
-            runner = web.ServerRunner(server, shutdown_timeout=0.1)
-            await runner.setup()
-            try:
-                await web.TCPSite(runner, self._host, self.port).start()
-                self.port = runner.addresses[0][1]
-                self._started.set()
-                await self._stop.wait()
-            except OSError as error:
-                self._error = error
-                self._started.set()
-            finally:
-                await runner.cleanup()
+        self._loop.set_default_executor(ThreadPoolExecutor(32, "odirouter-sandbox"))
+        # Cancels calls that hang when their caller hangs up.
+        server = web.Server(self._respond, handler_cancellation=True, access_log=None)
+        runner = web.ServerRunner(server, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.SockSite(runner, listener).start()
+        await self._stop.wait()
+        await runner.cleanup()
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         call = Call(

@@ -120,7 +120,8 @@ def _duotone(image: Image.Image, palette: tuple[Color, Color, Color]) -> Image.I
 
 def _poster(image: Image.Image, palette: tuple[Color, Color, Color]) -> Image.Image:
     dark, strong, light = palette
-    flat = ImageOps.posterize(_gray(image.filter(ImageFilter.MedianFilter(5))).filter(ImageFilter.ModeFilter(7)), 2)
+    soft = _gray(image).filter(ImageFilter.GaussianBlur(max(image.size) / 300))
+    flat = ImageOps.posterize(soft, 2)
     toned = ImageOps.colorize(ImageOps.autocontrast(flat), dark, light, strong)
     return ImageChops.multiply(toned, _lines(image, 2).convert("RGB"))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,8 +38,23 @@ def started(*options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, st
             process.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_serves_until_it_is_told_to_stop(number: signal.Signals) -> None:
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., str]]:
+    """Runs a command line that cannot work, and returns what it says."""
+
+    def run(*options: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            command_line.main(options)
+        assert ended.value.code == 2
+        return capsys.readouterr().err
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield run
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_it_serves_until_it_is_told_to_stop() -> None:
     options = ("--run-seconds", "2-6", "--key", "k", "--no-cancel", "--set", "status_words=lower", "--balance", "1")
     with started(*options) as (process, connection):
         base, headers = connection["host"], {"authorization": f"Bearer {connection['password']}"}
@@ -47,7 +63,7 @@ def test_it_serves_until_it_is_told_to_stop(number: signal.Signals) -> None:
             status = client.get(submission["status_url"]).json()["status"]
             cancel = client.put(submission["cancel_url"]).status_code
             settings = client.get(base.replace("/model", "/sandbox/settings")).json()
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=10)
     assert connection["conn_type"] == "odirouter"
     assert (status, cancel, settings["run_seconds"], settings["balance"]) == ("in_queue", 405, [2, 6], 1)
@@ -59,22 +75,26 @@ def test_it_serves_until_it_is_told_to_stop(number: signal.Signals) -> None:
     assert (process.returncode, err) == (0, "")
 
 
-def test_quiet_means_quiet() -> None:
+def test_quiet_means_quiet_and_ctrl_c_ends_it() -> None:
     with started("--quiet") as (process, connection):
         httpx.get(connection["host"], trust_env=False)
-        process.terminate()
+        process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=10) == ("", "")
+    assert process.returncode == 0
 
 
-def test_a_busy_port_is_said_plainly() -> None:
+def test_a_busy_port_is_said_plainly(refused: Callable[..., str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
-        port = busy.getsockname()[1]
-        done = subprocess.run(
-            [*COMMAND, "--port", str(port)], capture_output=True, text=True, cwd=ROOT, timeout=10, check=False
-        )
-    assert done.returncode == 2
-    assert f"Port {port} is busy" in done.stderr
-    assert "Traceback" not in done.stderr
+        port = str(busy.getsockname()[1])
+        assert f"Port {port} is busy. Choose another one with --port" in refused("--port", port)
+
+
+def test_a_forbidden_port_is_said_plainly(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket, "create_server", forbid)
+    assert "Cannot serve on 127.0.0.1:80: Permission denied" in refused("--port", "80")
 
 
 @pytest.mark.parametrize(
@@ -85,16 +105,8 @@ def test_a_busy_port_is_said_plainly() -> None:
         (["--set", "nonsense=1"], "nonsense: Extra inputs are not permitted"),
         (["--set", "nonsense"], "nonsense is not of the form NAME=VALUE"),
         (["--result-shape", "round"], "result_shape: Input should be"),
-        (["--port", "70000"], "Cannot serve on 127.0.0.1:70000"),
+        (["--port", "70000"], "a number from 0 to 65535, not 70000"),
     ],
 )
-def test_wrong_options_are_said_plainly(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with pytest.raises(SystemExit) as exit_:
-            command_line.main(options)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    assert exit_.value.code == 2
-    assert message in capsys.readouterr().err
+def test_wrong_options_are_said_plainly(options: list[str], message: str, refused: Callable[..., str]) -> None:
+    assert message in refused(*options)

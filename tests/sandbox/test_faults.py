@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
-from airflow_provider_odirouter.sandbox import Sandbox
+if TYPE_CHECKING:
+    from airflow_provider_odirouter.sandbox import Sandbox
 
 UNKNOWN = "/v1/queue/gpt_image_1_edit/requests/mmsu_x/status"
 Edit = Callable[..., httpx.Response]

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from airflow_provider_odirouter.sandbox import Sandbox
+from airflow_provider_odirouter.sandbox import Sandbox, pictures
 
 EDIT = "/v1/queue/gpt_image_1_edit"
 Finished = Callable[..., dict[str, Any]]
@@ -79,15 +79,17 @@ def test_pictures_are_made_once_and_only_when_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made: list[int] = []
-    from airflow_provider_odirouter.sandbox import studio
 
-    original = studio.edit
-    monkeypatch.setattr(studio, "edit", lambda *args, **more: made.append(1) or original(*args, **more))
+    def count(*inputs: Any, **options: Any) -> Any:
+        made.append(options["number"])
+        return pictures.edit(*inputs, **options)
+
+    monkeypatch.setattr("airflow_provider_odirouter.sandbox.studio.edit", count)
     edit()
     result = finished(n=2)
     for output in result["outputs"]:
         anybody.get(output["url"])
-    assert len(made) == 2
+    assert made == [0, 1]
 
 
 def test_a_file_may_be_missing_or_a_page(url: str, anybody: httpx.Client, sandbox: Sandbox) -> None:
@@ -99,7 +101,7 @@ def test_a_file_may_be_missing_or_a_page(url: str, anybody: httpx.Client, sandbo
 
 def test_a_file_may_end_half_way(url: str, anybody: httpx.Client, sandbox: Sandbox) -> None:
     sandbox.configure(file_fault="truncated")
-    with pytest.raises(httpx.RemoteProtocolError, match="incomplete|without sending complete"):
+    with pytest.raises(httpx.RemoteProtocolError, match="without sending complete"):
         anybody.get(url)
 
 

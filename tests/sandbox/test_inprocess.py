@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
-from airflow_provider_odirouter.sandbox import Sandbox
+if TYPE_CHECKING:
+    from airflow_provider_odirouter.sandbox import Sandbox
 
 KEY = {"authorization": "Bearer sandbox-key"}
 
@@ -16,7 +18,7 @@ async def test_one_transport_serves_both_clients(sandbox: Sandbox, wait: Callabl
     transport = sandbox.transport()
     base = "https://odirouter.ai/model"
     with httpx.Client(transport=transport, base_url=base, headers=KEY) as client:
-        submission = client.post("/v1/queue/gpt_image_2", json={"prompt": "x"}).json()
+        submission = client.post("/v1/queue/gpt_image_2", json={"prompt": "x"}).json()  # noqa: ASYNC212
     assert submission["status_url"].startswith("https://odirouter.ai/model/")
     wait(10)
     async with httpx.AsyncClient(transport=transport, headers=KEY) as aclient:

@@ -6,12 +6,13 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
-from airflow_provider_odirouter.sandbox import Sandbox
+if TYPE_CHECKING:
+    from airflow_provider_odirouter.sandbox import Sandbox
 
 PICTURES = Path(__file__).parent.parent / "pictures"
 EDIT = "/v1/queue/gpt_image_1_edit"
@@ -64,7 +65,8 @@ def ended(edit: Edit, wait: Wait, client: httpx.Client) -> Callable[..., dict[st
 
 
 def test_a_url_on_loopback_is_fetched(web: str, finished: Callable[..., dict[str, Any]]) -> None:
-    output = finished(images=[f"{web}/coffee.png"], mask=f"{web}/coffee-mask.png")["outputs"][0]
+    mask = f"{web}/coffee-mask.png".replace("127.0.0.1", "localhost")
+    output = finished(images=[f"{web}/coffee.png"], mask=mask)["outputs"][0]
     assert (output["width"], output["height"]) == (600, 400)
 
 
@@ -135,8 +137,9 @@ def test_one_requests_result_can_be_the_next_ones_input(
     assert finished(images=[url])["outputs"][0]["width"] == 1024
 
 
-def test_a_cancelled_or_doomed_request_fetches_nothing(
-    web: str, ended: Callable[..., dict[str, Any]], sandbox: Sandbox
+def test_a_request_that_fails_anyway_fetches_nothing(
+    web: str, ended: Callable[..., dict[str, Any]], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("airflow_provider_odirouter.sandbox.studio.fetch", None)
     sandbox.configure(error_type="INFERENCE_FAILURE")
-    assert ended(images=[f"{web}/nothing.png"])["error_type"] == "INFERENCE_FAILURE"
+    assert ended(images=[f"{web}/coffee.png"])["error_type"] == "INFERENCE_FAILURE"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
-from PIL import Image, ImageChops, ImageStat
+from PIL import Image, ImageChops, ImageOps, ImageStat
+
+if TYPE_CHECKING:
+    import httpx
 
 PICTURES = Path(__file__).parent.parent / "pictures"
 COFFEE = Image.open(PICTURES / "coffee.png").convert("RGB")
@@ -23,7 +26,7 @@ def painted(finished: Callable[..., dict[str, Any]], anybody: httpx.Client, enco
 
     def run(**parameters: Any) -> list[Image.Image]:
         outputs = finished(**{"images": [encoded("coffee.png")], **parameters})["outputs"]
-        pictures = [Image.open(BytesIO(anybody.get(output["url"]).content)) for output in outputs]
+        pictures: list[Image.Image] = [Image.open(BytesIO(anybody.get(output["url"]).content)) for output in outputs]
         assert [picture.size for picture in pictures] == [(o["width"], o["height"]) for o in outputs]
         return pictures
 
@@ -47,7 +50,7 @@ def test_the_same_prompt_paints_the_same_picture(painted: Painted) -> None:
 
 
 def test_other_prompts_and_other_numbers_look_different(painted: Painted) -> None:
-    pictures = [*painted(n=5), *painted(prompt="A green cup")]
+    pictures = [*painted(n=5), *painted(prompt="A teapot")]
     for i, picture in enumerate(pictures):
         assert all(difference(picture, other) > 5 for other in pictures[:i])
 
@@ -61,8 +64,6 @@ def test_only_the_masks_transparent_part_changes(painted: Painted, encoded: Call
 
 
 def test_a_mask_is_resized_along_with_its_picture(painted: Painted, encoded: Callable[[str], str]) -> None:
-    from PIL import ImageOps
-
     (picture,) = painted(mask=encoded("coffee-mask.png"), size="1024x1024")
     changed = ImageChops.difference(picture.convert("RGB"), ImageOps.fit(COFFEE, (1024, 1024)))
     left, upper, right, lower = changed.getbbox() or (0, 0, 0, 0)
@@ -75,16 +76,8 @@ def test_a_mask_is_resized_along_with_its_picture(painted: Painted, encoded: Cal
 def test_an_opaque_mask_changes_nothing(painted: Painted, pictured: Callable[..., str]) -> None:
     (picture,) = painted(images=[pictured()], mask=pictured(mode="LA"))
     assert difference(picture, Image.new("RGB", (40, 30))) > 0
-    (picture,) = painted(images=[pictured()], mask=_opaque())
+    (picture,) = painted(images=[pictured()], mask=_base64(Image.new("RGBA", (40, 30), "black")))
     assert difference(picture, Image.new("RGB", (40, 30))) == 0
-
-
-def _opaque() -> str:
-    import base64
-
-    buffer = BytesIO()
-    Image.new("RGBA", (40, 30), (0, 0, 0, 255)).save(buffer, "png")
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 @pytest.mark.parametrize("size", ["1024x1024", "1024x1536", "1536x1024"])
@@ -150,11 +143,27 @@ def test_every_kind_of_input_is_edited(
 
 
 def test_a_photograph_taken_sideways_stands_upright(painted: Painted, pictured: Callable[..., str]) -> None:
+    assert painted(images=[pictured(exif=_sideways())])[0].size == (30, 40)
+
+
+def test_a_mask_turns_along_with_its_photograph(painted: Painted, pictured: Callable[..., str]) -> None:
+    mask = Image.new("RGBA", (40, 30), (0, 0, 0, 255))
+    mask.paste((0, 0, 0, 0), (0, 0, 10, 30))
+    (picture,) = painted(images=[pictured(exif=_sideways())], mask=_base64(mask))
+    changed = ImageChops.difference(picture.convert("RGB"), Image.new("RGB", (30, 40)))
+    assert changed.getbbox() == (0, 0, 30, 10)
+
+
+def _sideways() -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = 6
-    sideways = pictured("png", "RGB", (40, 30), exif=exif)
-    assert painted(images=[sideways])[0].size == (30, 40)
-    assert painted(images=[sideways], mask=pictured("png", "RGBA", (40, 30)))[0].size == (30, 40)
+    return exif
+
+
+def _base64(picture: Image.Image) -> str:
+    buffer = BytesIO()
+    picture.save(buffer, "png")
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def test_a_picture_of_one_pixel_is_edited(painted: Painted, pictured: Callable[..., str]) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
-from airflow_provider_odirouter.sandbox import Sandbox
+if TYPE_CHECKING:
+    from airflow_provider_odirouter.sandbox import Sandbox
 
 EDIT = "/v1/queue/gpt_image_1_edit"
 Edit = Callable[..., httpx.Response]

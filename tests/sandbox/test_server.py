@@ -74,10 +74,15 @@ def test_a_connection_breaks_as_it_does_in_process(
     assert [entry.status_code for entry in here.journal] == [None, 404]
 
 
-def test_a_call_hangs_until_the_caller_hangs_up(http: httpx.Client, here: Sandbox) -> None:
+def test_a_call_hangs_until_the_caller_hangs_up(http: httpx.Client, here: Sandbox, server: SandboxServer) -> None:
+    idle = len(asyncio.all_tasks(server._loop))
     here.configure(hang=True)
     with pytest.raises(httpx.ReadTimeout):
         http.get(UNKNOWN, timeout=0.05)
+    until = time.monotonic() + 5
+    while len(asyncio.all_tasks(server._loop)) > idle and time.monotonic() < until:
+        time.sleep(0.001)
+    assert len(asyncio.all_tasks(server._loop)) == idle
     here.configure(hang=False)
     assert http.get(UNKNOWN).status_code == 404
 
@@ -142,14 +147,10 @@ def test_control_works_over_the_socket(server: SandboxServer, here: Sandbox) -> 
     assert answer.json()["balance"] == here.balance == 3
 
 
-def test_many_threads_pay_once_each(server: SandboxServer, here: Sandbox) -> None:
+def test_many_threads_pay_once_each(http: httpx.Client, here: Sandbox) -> None:
     here.configure(balance=50)
-
-    def submit(_: int) -> int:
-        return httpx.post(f"{server.base_url}{MODEL}", json={}, headers=KEY, trust_env=False).status_code
-
     with ThreadPoolExecutor(8) as threads:
-        codes = list(threads.map(submit, range(60)))
+        codes = list(threads.map(lambda _: http.post(MODEL, json={}).status_code, range(60)))
     assert (codes.count(200), codes.count(402), here.paid, here.balance) == (50, 10, 50, 0)
 
 

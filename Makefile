@@ -1,0 +1,56 @@
+# make demo   sets up everything, runs an example Dag in a real Airflow against the sandbox, and shows the pictures
+# make test   sets up everything and runs the tests; AIRFLOW=3.1.8 or 3.2.2 runs them on an older Airflow
+# make lint   ruff;   make types   mypy;   make format   puts the code into shape
+# make wheel  builds the wheel, and installs it into a clean environment
+
+PYTHON ?= python3
+export UV_PYTHON_DOWNLOADS := never
+
+ifdef AIRFLOW
+VENV := .venv-airflow-$(AIRFLOW)
+else
+VENV := .venv
+endif
+READY := $(VENV)/.ready
+IN_VENV := $(VENV)/bin
+
+.PHONY: demo test lint types format wheel clean
+.DEFAULT_GOAL := test
+
+demo: $(READY)
+	@$(IN_VENV)/python -m dev.demo
+
+# Many tests wait for a clock: four processes keep two cores busy.
+test: $(READY)
+	$(IN_VENV)/python -m pytest -n 4 --cov --cov-report=term
+
+lint: $(READY)
+	$(IN_VENV)/ruff check
+	$(IN_VENV)/ruff format --check
+
+types: $(READY)
+	$(IN_VENV)/mypy
+
+format: $(READY)
+	$(IN_VENV)/ruff check --fix
+	$(IN_VENV)/ruff format
+
+wheel: $(READY)
+	$(IN_VENV)/python -m dev.check_wheel
+
+clean:
+	rm -rf .venv .venv-airflow-* dist demo-output .coverage* .mypy_cache .pytest_cache .ruff_cache
+
+.venv/.ready: pyproject.toml uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=…")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv/bin/uv sync --frozen --quiet
+	@touch $@
+
+.venv-airflow-%/.ready: pyproject.toml dev/constraints/airflow-%.txt
+	$(PYTHON) -m venv .venv-airflow-$*
+	.venv-airflow-$*/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv-airflow-$*/bin/uv pip install --quiet --python .venv-airflow-$*/bin/python \
+		--constraints dev/constraints/airflow-$*.txt apache-airflow==$* --editable . --group dev
+	@touch $@
