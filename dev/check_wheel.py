@@ -1,0 +1,63 @@
+"""Build the wheel, look into it, and install it into a clean environment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from zipfile import ZipFile
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "airflow_provider_odirouter"
+UV = Path(sys.executable).with_name("uv")
+
+
+def run(*command: str | Path, **environment: str) -> str:
+    done = subprocess.run(
+        [str(part) for part in command], cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, text=True
+    )
+    if done.returncode:
+        sys.exit(f"failed: {' '.join(map(str, command))}\n{done.stdout}")
+    return done.stdout
+
+
+def check_contents(wheel: Path) -> None:
+    """The package, all of it, and its metadata: nothing else."""
+    tracked = run("git", "ls-files", PACKAGE).split()
+    with ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    metadata = {name for name in names if name.split("/")[0].endswith(".dist-info")}
+    if names - metadata != set(tracked):
+        sys.exit(f"the wheel and the repository differ: {sorted((names - metadata) ^ set(tracked))}")
+    if not {"LICENSE", "entry_points.txt", "METADATA"} <= {Path(name).name for name in metadata}:
+        sys.exit(f"the wheel's metadata is not whole: {sorted(metadata)}")
+    print(f"{wheel.name}: {len(names)} files, {wheel.stat().st_size:,} bytes")
+
+
+def check_installed(wheel: Path, folder: Path) -> None:
+    """What a user gets who installs it beside the Airflow that the lock file names."""
+    python = folder / "venv" / "bin" / "python"
+    constraints = folder / "constraints.txt"
+    run(UV, "export", "--frozen", "--quiet", "--no-dev", "--no-emit-project", "--no-hashes", "-o", constraints)
+    run(UV, "venv", "--quiet", "--python", sys.executable, folder / "venv")
+    run(UV, "pip", "install", "--quiet", "--python", python, "--constraints", constraints, wheel)
+    home = {"AIRFLOW_HOME": str(folder / "home")}
+    listed = run(python, "-m", "airflow", "providers", "list", **home)
+    print(next(line for line in listed.splitlines() if "odirouter" in line))
+    print(run(python, "-m", f"{PACKAGE}.sandbox", "--help").splitlines()[0])
+    run(python, "-c", f"import {PACKAGE}.operators.image_edit, {PACKAGE}.triggers.request", **home)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run(UV, "build", "--quiet", "--wheel", "--out-dir", folder)
+        [wheel] = folder.glob("*.whl")
+        check_contents(wheel)
+        check_installed(wheel, folder)
+
+
+if __name__ == "__main__":
+    main()
