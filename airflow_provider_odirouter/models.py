@@ -8,7 +8,7 @@ them. This module must never do I/O.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
@@ -148,6 +148,8 @@ class RequestEvent(BaseModel):
     failure: Failure | None = None
     reason: str | None = None
     """Why looking failed."""
+    vendor: str | None = None
+    """The vendor's own words about that."""
     cancel: CancelOutcome | None = None
     """What the waiter's own cancel came to, when it gave up."""
     cancel_error: str | None = None
@@ -164,8 +166,15 @@ def _text_of_path(value: object) -> object:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-def _one_or_more(value: object) -> object:
-    return [value] if isinstance(value, str | os.PathLike) else value
+def _pictures(value: object) -> object:
+    """Take one picture, or any collection of them; count here, since pydantic counts the good ones only."""
+    if isinstance(value, str | os.PathLike):
+        return (value,)
+    if isinstance(value, Iterable) and not isinstance(value, bytes | Mapping):
+        value = tuple(value)
+        if not 1 <= len(value) <= 16:
+            raise ValueError(f"holds {len(value)} pictures; the endpoint takes 1 to 16")
+    return value
 
 
 def _not_blank(value: str) -> str:
@@ -191,7 +200,7 @@ class ImageEdit(BaseModel):
 
     prompt: Annotated[str, Field(max_length=32_000), AfterValidator(_not_blank)]
     """What to do, 1 to 32,000 characters."""
-    images: Annotated[tuple[Source, ...], Field(min_length=1, max_length=16), BeforeValidator(_one_or_more)]
+    images: Annotated[tuple[Source, ...], BeforeValidator(_pictures)]
     """The pictures to edit, 1 to 16."""
     mask: Source | None = None
     """Its transparent part is what may be edited; of the same format and size as the first image."""
@@ -281,15 +290,18 @@ def _problem(detail: Mapping[str, Any]) -> Problem:
             return Problem(name, "is not a parameter of this endpoint")
         case "string_too_long":
             return Problem(name, f"has {len(value):,} characters; at most {detail['ctx']['max_length']:,}")
-        case "too_short" | "too_long":
-            given = detail["ctx"]["actual_length"] or 0
-            return Problem(name, f"holds {given} pictures; the endpoint takes 1 to 16")
         case "value_error":
             return Problem(name, str(detail["ctx"]["error"]))
         case _:
-            shown = repr(value)
-            message = detail["msg"].removeprefix("Input ")
-            return Problem(name, f"{message}, not {shown if len(shown) <= 60 else shown[:57] + '…'}")
+            return Problem(name, f"{detail['msg'].removeprefix('Input ')}, not {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    try:
+        shown = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, a list of lists of lists …
+        return f"this {type(value).__name__}"
+    return shown if len(shown) <= 60 else shown[:57] + "…"
 
 
 class LandedOutput(BaseModel):

@@ -17,7 +17,7 @@ from airflow_provider_odirouter.models import (
     RequestStatus,
     Submission,
 )
-from airflow_provider_odirouter.protocol.bodies import document_of, number_of, words_of
+from airflow_provider_odirouter.protocol.bodies import document_of, number_of, shortened, text_of, words_of
 from airflow_provider_odirouter.protocol.calls import Answer, Call, is_safe_request_id
 from airflow_provider_odirouter.protocol.refusals import error_of
 
@@ -51,7 +51,7 @@ def read_status(call: Call, answer: Answer) -> RequestStatus:
     failure = _failure(document)
     return RequestStatus(
         state=_state(word, failure),
-        word=word,
+        word=shortened(word),
         queue_position=None if queue_position is None else int(queue_position),
         progress=number_of(document.get("progress")),
         inference_seconds=number_of(inference),
@@ -77,14 +77,15 @@ def _state(word: str, failure: Failure | None) -> RequestState:
 
 def _failure(document: Mapping[str, Any]) -> Failure | None:
     code, message = words_of({"error": document.get("error")})
-    error_type = document.get("error_type") or code
+    error_type = text_of(document.get("error_type")) or code
     provider = document.get("provider_error")
     if isinstance(provider, dict):
-        details = ": ".join(str(provider[key]) for key in ("code", "message") if provider.get(key))
-        message = f"{message or 'the model provider failed'} ({details})" if details else message
+        words = (text_of(provider.get(key)) for key in ("code", "message"))
+        details = ": ".join(word for word in words if word and word != message)
+        message = shortened(f"{message or 'the model provider failed'} ({details})") if details else message
     if not error_type and not document.get("error"):
         return None
-    return Failure(error_type=str(error_type).upper() if error_type else None, message=message)
+    return Failure(error_type=error_type.upper() if error_type else None, message=message)
 
 
 def read_result(call: Call, answer: Answer) -> RequestResult | RequestStatus:
@@ -99,10 +100,12 @@ def read_result(call: Call, answer: Answer) -> RequestResult | RequestStatus:
     document = document_of(answer)
     if not answer.is_success or document is None:
         raise error_of(call, answer)
-    records = list(document.get("outputs") or [])
-    for message in document.get("output") or []:
-        records += message.get("content") or [] if isinstance(message, dict) else []
-    outputs = tuple(_output(record) for record in records if isinstance(record, dict) and record.get("url"))
+    records = [*_list(document.get("outputs"))]
+    for message in _list(document.get("output")):
+        records += _list(message.get("content")) if isinstance(message, dict) else []
+    outputs = tuple(_output(record) for record in records if _has_link(record))
+    if not outputs and isinstance(document.get("status"), dict):
+        raise error_of(call, answer)
     if not outputs:
         raise NoOutputError(
             f"The result of {call.endpoint} names no file; its keys are {', '.join(sorted(document)) or 'none'}.",
@@ -113,12 +116,20 @@ def read_result(call: Call, answer: Answer) -> RequestResult | RequestStatus:
     return RequestResult(outputs=outputs, metadata=metadata if isinstance(metadata, dict) else {})
 
 
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _has_link(record: object) -> bool:
+    return isinstance(record, dict) and isinstance(record.get("url"), str) and bool(record["url"])
+
+
 def _output(record: dict[str, Any]) -> OutputFile:
     try:
         return OutputFile.model_validate(record)
     except ValidationError:
         # Only the link matters: what else it says is measured when the file has landed.
-        return OutputFile(url=str(record["url"]))
+        return OutputFile(url=record["url"])
 
 
 def read_cancel(call: Call, answer: Answer) -> CancelOutcome:

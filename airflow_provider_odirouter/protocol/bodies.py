@@ -15,19 +15,25 @@ LONGEST_WORDS = 500
 
 
 def document_of(answer: Answer) -> dict[str, Any] | None:
-    """Return the JSON object in the body, or ``None`` if it holds anything else."""
+    """
+    Return the JSON object in the body, or ``None`` if it holds anything else.
+
+    Numbers that JSON itself does not know, or that no float can hold, are ``None``: a database would refuse them.
+    """
     try:
-        document = json.loads(answer.body)
-    except ValueError:
+        document = json.loads(answer.body, parse_float=number_of, parse_constant=number_of)
+    except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
 
 
 def number_of(value: object) -> float | None:
     """Return a finite number, or ``None``."""
+    if isinstance(value, bool):
+        return None
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 
@@ -47,12 +53,18 @@ def words_of(document: Mapping[str, Any]) -> tuple[str | None, str | None]:
             code = None
         case _:
             return None, None
-    if message is not None and not isinstance(message, str):
-        message = json.dumps(message)
-    return str(code) if code else None, shortened(message) if message else None
+    return text_of(code), text_of(message)
+
+
+def text_of(value: object) -> str | None:
+    """Return a value as words, as JSON if it is no text; ``None`` if it says nothing."""
+    if not value:
+        return None
+    return shortened(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)) or None
 
 
 def shortened(text: str, limit: int = LONGEST_WORDS) -> str:
-    """Return a text in one line and of bounded length."""
+    """Return a text in one line and of bounded length, without what a terminal or a database would choke on."""
     text = " ".join(text.split())
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    text = text if len(text) <= limit else text[: limit - 1] + "…"
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)

@@ -107,15 +107,22 @@ def _unreadable(call: Call, answer: Answer) -> UnreadableAnswerError:
     what = f"The answer to the {call.action} of {call.endpoint} ({answer.status_code}) is not OdiRouter's: "
     advice = None
     if 300 <= answer.status_code < 400:
-        target = urlsplit(answer.headers.get("location", ""))
-        origin = f"{target.scheme}://{target.netloc}" if target.netloc else "elsewhere"
-        what += f"it redirects to {origin}, where the API key is not sent."
+        target = _origin(answer.headers.get("location", "")) or "elsewhere"
+        what += f"it redirects to {target}, where the API key is not sent."
         advice = "Put the API's true base URL into the connection's host."
     elif text := shortened(answer.body.decode(errors="replace"), 120):
         what += f"it begins with {text!r}."
     else:
         what += "it is empty."
     return UnreadableAnswerError(what, status_code=answer.status_code, request_id=call.request_id, advice=advice)
+
+
+def _origin(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else None
 
 
 def _retry_after(answer: Answer) -> float | None:
@@ -130,6 +137,6 @@ def _retry_after(answer: Answer) -> float | None:
 def _epoch(http_date: str) -> float | None:
     try:
         at = parsedate_to_datetime(http_date)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()

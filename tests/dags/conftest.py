@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from airflow.dag_processing.bundles.manager import DagBundlesManager
-from airflow.sdk import DAG, BaseOperator
+from airflow.sdk import DAG
+from airflow.sdk.execution_time import task_runner
 
 from airflow_provider_odirouter.sandbox import Sandbox
 
@@ -73,16 +74,21 @@ RunDag = Callable[..., Run]
 
 
 @pytest.fixture
-def run_dag(airflow_db: None, conn_id: str) -> Iterator[RunDag]:
+def run_dag(airflow_db: None, conn_id: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunDag]:
     """Run a Dag to its end, deferrals included, against the sandbox."""
+    errors: list[BaseException] = []
+    execute_task = task_runner._execute_task
+
+    def noting_errors(*arguments: Any, **keywords: Any) -> Any:
+        try:
+            return execute_task(*arguments, **keywords)
+        except Exception as error:
+            errors.append(error)
+            raise
+
+    monkeypatch.setattr(task_runner, "_execute_task", noting_errors)
 
     def run(dag: DAG, **conf: Any) -> Run:
-        errors: list[BaseException] = []
-        for task in dag.tasks:
-            if isinstance(task, BaseOperator):
-                task.on_failure_callback = task.on_retry_callback = [
-                    lambda context: errors.append(cast("BaseException", context["exception"]))
-                ]
         serialize(dag)
         dag_run = dag.test(run_conf=conf)
         return Run(str(dag_run.state), dag_run, errors)

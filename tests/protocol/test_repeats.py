@@ -1,0 +1,194 @@
+"""Which call may be sent again, and after which pause."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_odirouter.errors import (
+    AuthenticationError,
+    ConnectionNotFoundError,
+    EndpointNotFoundError,
+    FileExpiredError,
+    LandingError,
+    LostSubmitError,
+    NoAnswerError,
+    NoBalanceError,
+    NoOutputError,
+    NotSentError,
+    OdiRouterError,
+    RateLimitedError,
+    RejectedError,
+    RequestNotFoundError,
+    ServiceError,
+    UnreadableAnswerError,
+)
+from airflow_provider_odirouter.protocol import Call, pause_before_repeat, verdict
+from tests.protocol.exchange import CANCEL, FILE, RESULT, STATUS, SUBMIT
+
+NOT_SENT = NotSentError("No connection could be opened.")
+NO_ANSWER = NoAnswerError("No whole answer came.")
+SERVICE = ServiceError("OdiRouter could not answer (503).", status_code=503, vendor="Busy")
+UNREADABLE = UnreadableAnswerError("That is not OdiRouter's.", status_code=200)
+REDIRECTED = UnreadableAnswerError("It redirects.", status_code=302)
+REJECTED = RejectedError("OdiRouter rejects it (422).", status_code=422)
+NO_KEY = AuthenticationError("OdiRouter refuses the key (401).", status_code=401)
+NO_BALANCE = NoBalanceError("No balance (402).", status_code=402)
+NO_ENDPOINT = EndpointNotFoundError("OdiRouter does not know the endpoint (404).", status_code=404)
+NO_REQUEST = RequestNotFoundError("OdiRouter does not know the request (404).", status_code=404)
+NO_OUTPUT = NoOutputError("The result names no file.")
+EXPIRED = FileExpiredError("The link has expired.")
+NOT_LANDED = LandingError("The download was refused.")
+
+
+def rate_limited(retry_after: float | None = None) -> RateLimitedError:
+    error = RateLimitedError("Too many calls (429).", status_code=429)
+    error.retry_after = retry_after
+    return error
+
+
+EVERY_ERROR = [
+    NOT_SENT,
+    NO_ANSWER,
+    SERVICE,
+    UNREADABLE,
+    REDIRECTED,
+    REJECTED,
+    NO_KEY,
+    NO_BALANCE,
+    NO_ENDPOINT,
+    NO_REQUEST,
+    NO_OUTPUT,
+    EXPIRED,
+    NOT_LANDED,
+    rate_limited(),
+]
+
+
+def pause(
+    call: Call, error: OdiRouterError, *, attempt: int = 1, waited: float = 0.0, luck: float = 0.0
+) -> float | None:
+    return pause_before_repeat(call, error, attempt=attempt, waited=waited, luck=luck)
+
+
+def by_name(error: OdiRouterError) -> str:
+    return f"{type(error).__name__}{getattr(error, 'status_code', '')}"
+
+
+def repeated(call: Call) -> set[str]:
+    return {by_name(error) for error in EVERY_ERROR if pause(call, error) is not None}
+
+
+def test_a_submit_is_repeated_only_where_it_certainly_never_arrived() -> None:
+    assert repeated(SUBMIT) == {"NotSentError", "RateLimitedError429"}
+
+
+def test_a_look_is_never_repeated_here_since_whoever_waits_does_it() -> None:
+    assert repeated(STATUS) == set()
+
+
+@pytest.mark.parametrize("call", [CANCEL, FILE], ids=lambda call: call.action)
+def test_what_may_be_repeated_freely_is_repeated_after_every_passing_error(call: Call) -> None:
+    assert repeated(call) == {
+        "NotSentError",
+        "NoAnswerError",
+        "ServiceError503",
+        "UnreadableAnswerError200",
+        "UnreadableAnswerError302",
+        "RateLimitedError429",
+    }
+
+
+def test_a_result_is_asked_for_again_even_where_the_request_is_not_known_yet() -> None:
+    assert repeated(RESULT) - repeated(CANCEL) == {"RequestNotFoundError404"}
+    assert repeated(CANCEL) < repeated(RESULT)
+
+
+def test_a_connection_that_airflow_does_not_find_may_be_there_a_moment_later() -> None:
+    assert pause(RESULT, ConnectionNotFoundError("Airflow finds no connection.")) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("attempt", "seconds"), [(1, 1.0), (2, 2.0), (3, 4.0), (4, 8.0), (5, 16.0), (6, 30.0), (7, 30.0), (100, 30.0)]
+)
+def test_pauses_double_from_1_to_30_seconds(attempt: int, seconds: float) -> None:
+    assert pause(RESULT, NO_ANSWER, attempt=attempt) == seconds
+
+
+@pytest.mark.parametrize(("luck", "seconds"), [(0.0, 4.0), (0.5, 5.0), (1.0, 6.0)])
+def test_pauses_are_up_to_half_longer_by_luck(luck: float, seconds: float) -> None:
+    assert pause(RESULT, NO_ANSWER, attempt=3, luck=luck) == seconds
+
+
+@pytest.mark.parametrize(
+    ("asked", "attempt", "luck", "seconds"),
+    [
+        (None, 2, 0.0, 2.0),
+        (0.0, 2, 0.0, 2.0),
+        (1.0, 3, 0.0, 4.0),
+        (20.0, 1, 0.0, 20.0),
+        (20.0, 1, 1.0, 30.0),
+        (120.0, 1, 0.0, 120.0),
+        (120.0, 1, 1.0, 180.0),
+    ],
+)
+@pytest.mark.parametrize("call", [SUBMIT, RESULT], ids=lambda call: call.action)
+def test_a_rate_limited_call_waits_at_least_as_long_as_the_service_asks(
+    call: Call, asked: float | None, attempt: int, luck: float, seconds: float
+) -> None:
+    assert pause(call, rate_limited(asked), attempt=attempt, luck=luck) == seconds
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "patience"),
+    [
+        (SUBMIT, NOT_SENT, 30.0),
+        (SUBMIT, rate_limited(), 300.0),
+        (RESULT, NO_ANSWER, 300.0),
+        (RESULT, rate_limited(), 300.0),
+        (RESULT, NO_REQUEST, 300.0),
+        (CANCEL, NO_ANSWER, 20.0),
+        (CANCEL, rate_limited(), 20.0),
+        (FILE, NO_ANSWER, 60.0),
+    ],
+    ids=lambda value: str(value.action) if isinstance(value, Call) else None,
+)
+def test_a_call_is_repeated_as_long_as_patience_lasts(call: Call, error: OdiRouterError, patience: float) -> None:
+    assert pause(call, error, waited=patience - 1.0) == 1.0
+    assert pause(call, error, waited=patience - 0.9) is None
+
+
+def test_a_pause_that_outlasts_patience_is_not_begun() -> None:
+    assert pause(CANCEL, rate_limited(21.0)) is None
+    assert pause(CANCEL, rate_limited(20.0)) == 20.0
+    assert pause(CANCEL, rate_limited(20.0), luck=0.1) is None
+
+
+# --- What a call that is given up has come to
+
+
+@pytest.mark.parametrize("error", [NO_ANSWER, SERVICE, UNREADABLE], ids=by_name)
+def test_a_submit_that_may_have_arrived_is_lost(error: OdiRouterError) -> None:
+    lost = verdict(SUBMIT, error)
+    assert isinstance(lost, LostSubmitError)
+    assert lost.vendor == error.vendor
+    assert lost.what == (
+        f"The submit to gpt_image_1_edit went out, but its fate is unknown: {error.what} (X-Request-Id: trace-1)"
+    )
+
+
+@pytest.mark.parametrize(
+    "error", [error for error in EVERY_ERROR if error not in (NO_ANSWER, SERVICE, UNREADABLE)], ids=by_name
+)
+def test_a_submit_that_certainly_did_not_arrive_or_was_refused_is_not_lost(error: OdiRouterError) -> None:
+    assert verdict(SUBMIT, error) is error
+
+
+@pytest.mark.parametrize("call", [STATUS, RESULT, CANCEL, FILE], ids=lambda call: call.action)
+@pytest.mark.parametrize("error", EVERY_ERROR, ids=by_name)
+def test_every_other_call_comes_to_its_own_error(call: Call, error: OdiRouterError) -> None:
+    assert verdict(call, error) is error
+
+
+@pytest.mark.parametrize("error", EVERY_ERROR, ids=by_name)
+def test_a_submit_is_either_repeated_or_lost_or_refused_but_never_two_of_these(error: OdiRouterError) -> None:
+    assert not (pause(SUBMIT, error) is not None and isinstance(verdict(SUBMIT, error), LostSubmitError))
