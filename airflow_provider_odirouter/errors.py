@@ -84,7 +84,17 @@ class OdiRouterError(Exception):
             parts.append(f"Request: {self.request_id}.")
         if self.advice:
             parts.append(self.advice)
-        return " ".join(parts)
+        return ("\n" if "\n" in self.what else " ").join(parts)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions are made again from their positional arguments alone, which would lose the rest.
+        return _made_again, (type(self), self.args, self.__dict__)
+
+
+def _made_again(kind: type[OdiRouterError], args: tuple[object, ...], state: dict[str, object]) -> OdiRouterError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class Problem(NamedTuple):
@@ -115,7 +125,7 @@ class InvalidParametersError(OdiRouterError, ValueError):
         self.problems = tuple(problems)
         count = len(self.problems)
         lines = "".join(f"\n  - {problem}" for problem in self.problems)
-        super().__init__(f"{count} parameter{'s' if count != 1 else ''} of {endpoint} cannot be used:{lines}\n")
+        super().__init__(f"{count} parameter{'s' if count != 1 else ''} of {endpoint} cannot be used:{lines}")
 
 
 class ConnectionSettingsError(OdiRouterError):

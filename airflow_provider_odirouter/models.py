@@ -159,7 +159,7 @@ class RequestEvent(BaseModel):
         """Return the event with what became of the request when the waiter cancelled it."""
         if isinstance(cancel, CancelOutcome):
             return self.model_copy(update={"cancel": cancel})
-        return self.model_copy(update={"cancel_error": str(cancel)})
+        return self.model_copy(update={"cancel_error": getattr(cancel, "what", str(cancel))})
 
 
 def _text_of_path(value: object) -> object:
@@ -290,6 +290,8 @@ def _problem(detail: Mapping[str, Any]) -> Problem:
             return Problem(name, "is not a parameter of this endpoint")
         case "string_too_long":
             return Problem(name, f"has {len(value):,} characters; at most {detail['ctx']['max_length']:,}")
+        case "tuple_type":
+            return Problem(name, f"should be a list of pictures, not {_shown(value)}")
         case "value_error":
             return Problem(name, str(detail["ctx"]["error"]))
         case _:

@@ -101,21 +101,21 @@ def watch(
     while True:
         seen = yield Look()
         pause, jitter, note = wait.poll_interval, 1 + JITTER * (2 * luck() - 1), None
+        not_found = not_found + 1 if isinstance(seen, RequestNotFoundError) else 0
         match seen:
             case RequestStatus(state=state) if state.terminal:
                 return ended(wait, seen, at=now())
             case RequestStatus():
-                failed_looks = not_found = 0
+                failed_looks = 0
                 note = _progress(wait, seen) if seen.word != word else None
                 word = seen.word
             case RateLimitedError():
                 # Later than it asks, never sooner.
                 pause, jitter = max(pause, seen.retry_after or 0.0), 1 + luck()
                 note = f"{seen.what} The next look is in {pause * jitter:.0f} s."
-            case RequestNotFoundError() if not_found + 1 >= MAX_NOT_FOUND:
+            case RequestNotFoundError() if not_found >= MAX_NOT_FOUND:
                 return _event(wait, Ending.LOST, now(), seen)
-            case OdiRouterError(passing=passing) if passing or isinstance(seen, RequestNotFoundError):
-                not_found += isinstance(seen, RequestNotFoundError)
+            case OdiRouterError(passing=passing) if passing or not_found:
                 failed_looks += 1
                 if failed_looks >= MAX_FAILED_LOOKS:
                     return _event(wait, Ending.UNWATCHED, now(), seen)

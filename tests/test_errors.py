@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import re
 import subprocess
 import sys
@@ -176,6 +178,19 @@ def test_broken_rules_are_a_value_error_too() -> None:
 def test_every_error_that_is_raised_says_what_to_do(kind: type[OdiRouterError]) -> None:
     told_by_polling = {RequestTimeoutError, RequestUnwatchedError}
     assert bool(kind.advice) is (kind not in told_by_polling)
+
+
+def test_errors_survive_pickling_and_copying() -> None:
+    errors: list[OdiRouterError] = [
+        RequestLostError("Gone.", vendor="What?", request_id="mmsu_1", advice="Ask."),
+        RejectedError("No.", status_code=422, code="E1", vendor="Bad size"),
+        UnreadableAnswerError("A page.", status_code=200),
+        InvalidParametersError("e", [Problem("n", "is 0"), Problem("size", "is small")]),
+    ]
+    for error in errors:
+        for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+            assert type(again) is type(error)
+            assert (str(again), vars(again)) == (str(error), vars(error))
 
 
 @pytest.mark.parametrize(

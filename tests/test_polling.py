@@ -457,6 +457,10 @@ def test_a_status_resets_the_count_of_404() -> None:
     assert play(NOT_FOUND, NOT_FOUND, RUNNING, NOT_FOUND, NOT_FOUND, SUCCEEDED).ending is Ending.SUCCEEDED
 
 
+def test_only_404s_in_a_row_count() -> None:
+    assert play(NOT_FOUND, NOT_FOUND, BUSY, NOT_FOUND, NOT_FOUND, SUCCEEDED).ending is Ending.SUCCEEDED
+
+
 def test_a_404_counts_as_a_failed_look_too() -> None:
     assert play(*[BUSY] * 8, NOT_FOUND, BUSY).ending is Ending.UNWATCHED
 

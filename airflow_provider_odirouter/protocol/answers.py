@@ -17,7 +17,14 @@ from airflow_provider_odirouter.models import (
     RequestStatus,
     Submission,
 )
-from airflow_provider_odirouter.protocol.bodies import document_of, number_of, shortened, text_of, words_of
+from airflow_provider_odirouter.protocol.bodies import (
+    document_of,
+    is_small_object,
+    number_of,
+    shortened,
+    text_of,
+    words_of,
+)
 from airflow_provider_odirouter.protocol.calls import Answer, Call, is_safe_request_id
 from airflow_provider_odirouter.protocol.refusals import error_of
 
@@ -90,7 +97,7 @@ def _failure(document: Mapping[str, Any]) -> Failure | None:
 
 def read_result(call: Call, answer: Answer) -> RequestResult | RequestStatus:
     """
-    Read the answer to a fetch of the outputs; a status where the request has not ended (``202``).
+    Read the answer to a fetch of the outputs; a status where the request has not ended (documented: ``202``).
 
     :raises NoOutputError: If it names no file.
     :raises OdiRouterError: If it is an error.
@@ -106,6 +113,10 @@ def read_result(call: Call, answer: Answer) -> RequestResult | RequestStatus:
     outputs = tuple(_output(record) for record in records if _has_link(record))
     if not outputs and isinstance(document.get("status"), dict):
         raise error_of(call, answer)
+    if not outputs and isinstance(document.get("status"), str):
+        status = read_status(call, answer)
+        if not status.state.terminal:
+            return status
     if not outputs:
         raise NoOutputError(
             f"The result of {call.endpoint} names no file; its keys are {', '.join(sorted(document)) or 'none'}.",
@@ -113,7 +124,7 @@ def read_result(call: Call, answer: Answer) -> RequestResult | RequestStatus:
             request_id=call.request_id,
         )
     metadata = document.get("metadata")
-    return RequestResult(outputs=outputs, metadata=metadata if isinstance(metadata, dict) else {})
+    return RequestResult(outputs=outputs, metadata=metadata if is_small_object(metadata) else {})
 
 
 def _list(value: object) -> list[Any]:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
     from airflow_provider_odirouter.protocol.calls import Answer
 
 LONGEST_WORDS = 500
 """Characters of the vendor's words that an error quotes."""
+LARGEST_OBJECT = 10_000
+"""Characters of an object that is kept as it is."""
+DEEPEST_OBJECT = 20
+UNCLEAN = re.compile(r"\\u0000|[\ud800-\udfff]")
+"""NUL, as JSON writes it, and lone surrogates: no database takes them."""
 
 
 def document_of(answer: Answer) -> dict[str, Any] | None:
@@ -36,6 +43,18 @@ def number_of(value: object) -> float | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
+
+
+def is_small_object(value: object) -> TypeGuard[dict[str, Any]]:
+    """Return whether a value is a JSON object that may go through a database: not large, not deep, and clean text."""
+    if not isinstance(value, dict):
+        return False
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return False
+    deep = max(itertools.accumulate((sign in "{[") - (sign in "}]") for sign in text)) > DEEPEST_OBJECT
+    return len(text) <= LARGEST_OBJECT and not deep and not UNCLEAN.search(text)
 
 
 def words_of(document: Mapping[str, Any]) -> tuple[str | None, str | None]:

@@ -67,7 +67,7 @@ def submit(base_url: str, endpoint: str, parameters: Mapping[str, Any], *, trace
     """
     url = f"{base_url}/v1/queue/{_path(endpoint)}"
     try:
-        body = json.dumps(parameters, separators=(",", ":"), allow_nan=False).encode()
+        body = json.dumps(dict(parameters), separators=(",", ":"), allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidParametersError(endpoint, [Problem("parameters", f"are no JSON object: {error}")]) from error
     headers = {"Content-Type": "application/json", "X-Request-Id": trace_id}

@@ -98,9 +98,7 @@ def _kind(number: int, *, submits: bool, readable: bool, code: str | None, words
         return EndpointNotFoundError
     if number == 404 and readable:
         return RequestNotFoundError
-    if 400 <= number < 500 and (readable or submits):
-        return RejectedError
-    return RejectedError if number < 300 and (words or code) else None
+    return RejectedError if 400 <= number < 500 and (readable or submits) else None
 
 
 def _unreadable(call: Call, answer: Answer) -> UnreadableAnswerError:
@@ -122,7 +120,7 @@ def _origin(url: str) -> str | None:
         parts = urlsplit(url)
     except ValueError:
         return None
-    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else None
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else None
 
 
 def _retry_after(answer: Answer) -> float | None:

@@ -144,16 +144,37 @@ class OdiRouterRequestSensor(BaseSensorOperator):
 
     @contextmanager
     def _sensor_errors(self) -> Iterator[None]:
-        """Raise what Airflow knows of a sensor, so that ``soft_fail`` and ``never_fail`` work while deferred too."""
-        from airflow_provider_odirouter.compat import AirflowSensorTimeout, AirflowSkipException
-        from airflow_provider_odirouter.errors import OdiRouterError, RequestTimeoutError
+        """
+        Raise what Airflow knows of a sensor, so that ``soft_fail`` and ``never_fail`` work while deferred too.
+
+        A sensor does not submit: what has ended badly ends in the same way in its next try.
+        """
+        from airflow_provider_odirouter.compat import (
+            AirflowFailException,
+            AirflowSensorTimeout,
+            AirflowSkipException,
+        )
+        from airflow_provider_odirouter.errors import (
+            OdiRouterError,
+            RequestError,
+            RequestTimeoutError,
+            RequestUnwatchedError,
+        )
         from airflow_provider_odirouter.operators import steps
 
         try:
             with steps.airflow_errors():
                 yield
         except RequestTimeoutError as error:
+            if not self.cancel_on_timeout:
+                error.advice = "It may still be running: clear this sensor to wait for it again."
             raise AirflowSensorTimeout(str(error)) from error
+        except RequestUnwatchedError as error:
+            error.advice = "A retry of this sensor looks at it again."
+            raise
+        except RequestError as error:
+            error.advice = "Clear the task that submitted it, to submit a new one."
+            raise AirflowFailException(str(error)) from error
         except OdiRouterError as error:
             if self.never_fail:
                 raise AirflowSkipException(str(error)) from error

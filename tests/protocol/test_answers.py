@@ -356,6 +356,13 @@ def test_a_result_that_is_not_there_yet_is_a_status_and_no_error() -> None:
     assert (status.state, status.progress) == (RequestState.IN_PROGRESS, 0.5)
 
 
+def test_a_running_status_in_a_200_is_no_result_without_a_file() -> None:
+    status = read_result(RESULT, answer(200, {"status": "IN_PROGRESS"}))
+    assert isinstance(status, RequestStatus)
+    with pytest.raises(NoOutputError):
+        read_result(RESULT, answer(200, {"status": "COMPLETED"}))
+
+
 @pytest.mark.parametrize("body", [b"", PAGE, {}, []], ids=["empty", "page", "object", "array"])
 def test_a_202_without_a_status_is_unreadable(body: Any) -> None:
     with pytest.raises(UnreadableAnswerError):
@@ -365,6 +372,20 @@ def test_a_202_without_a_status_is_unreadable(body: Any) -> None:
 @pytest.mark.parametrize("metadata", [None, [], "x", 5])
 def test_metadata_that_is_no_object_is_passed_over(metadata: Any) -> None:
     assert result_of({"outputs": [{"url": "u"}], "metadata": metadata}).metadata == {}
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{"a": "x" * 10_000}, {"a": "\0"}, {"a": "\ud800"}, {"a": json.loads("[" * 30 + "]" * 30)}],
+    ids=["large", "NUL", "lone surrogate", "deep"],
+)
+def test_metadata_that_no_database_takes_is_left_out(metadata: Any) -> None:
+    assert result_of({"outputs": [{"url": "u"}], "metadata": metadata}).metadata == {}
+
+
+def test_small_metadata_is_kept_as_it_is() -> None:
+    metadata = {"cost": 0.04, "texts": ["é", "😀", {"deep": [[1]]}]}
+    assert result_of({"outputs": [{"url": "u"}], "metadata": metadata}).metadata == metadata
 
 
 def test_numbers_that_no_database_takes_are_null() -> None:

@@ -112,7 +112,7 @@ def test_words_are_quoted_up_to_500_characters() -> None:
         (200, {"status": {"code": "500", "message": "Oops"}, "data": None}, ServiceError),
         (200, {"status": {"code": 429}, "data": None}, RateLimitedError),
         (200, {"status": {"code": None, "error_code": 40205}, "data": None}, NoBalanceError),
-        (200, {"error": "Something is wrong"}, RejectedError),
+        (200, {"error": "Something is wrong"}, UnreadableAnswerError),
         (200, {}, UnreadableAnswerError),
         (200, {"status": {}}, UnreadableAnswerError),
         (200, b"", UnreadableAnswerError),
@@ -398,3 +398,9 @@ def test_each_answer_to_a_download_has_its_error(status_code: int, kind: type[Od
 def test_the_signature_of_a_link_is_not_shown() -> None:
     error = file_error_of(FILE, answer(403))
     assert error.what == "The download of https://cdn.example/pictures/0.png was answered with 403."
+
+
+def test_a_redirect_is_told_without_the_password_that_it_may_hold() -> None:
+    error = error_of(STATUS, answer(307, b"", {"location": "https://user:secret@elsewhere.example/model"}))
+    assert "https://elsewhere.example" in str(error)
+    assert "secret" not in str(error)
