@@ -14,7 +14,7 @@ from airflow_provider_odirouter.compat import TRIGGERER_CALLS_ON_KILL
 from airflow_provider_odirouter.errors import OdiRouterError
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.polling import FIRST_LOOK_IN_TRIGGER, Cancel, Look, Pause, Seen, Wait, watch
-from airflow_provider_odirouter.triggers.ownership import is_orphaned
+from airflow_provider_odirouter.triggers.ownership import ask_early, is_orphaned
 
 if TYPE_CHECKING:
     from airflow_provider_odirouter.models import RequestEvent
@@ -23,6 +23,11 @@ T = TypeVar("T")
 
 CANCEL_TIMEOUT = 30.0
 """Seconds for the whole cancel of an orphaned request, the ownership check included."""
+CHECK_TIMEOUT = 20.0 if TRIGGERER_CALLS_ON_KILL else 4.0
+"""
+Seconds for the ownership check. Before Airflow 3.3 it is made when a triggerer stops, too, which then waits for its
+triggers, and answers no question meanwhile.
+"""
 
 _cancels: set[asyncio.Task[None]] = set()
 """Cancels under way: asyncio itself holds a task only weakly."""
@@ -85,6 +90,8 @@ class OdiRouterRequestTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield one event: a :class:`~airflow_provider_odirouter.models.RequestEvent` as JSON."""
+        if self.task_instance is not None and self.cancel_on_kill:
+            ask_early(self.task_instance)
         try:
             async with OdiRouterHook(self.odirouter_conn_id) as hook:
                 event = await self._wait(hook)
@@ -152,11 +159,15 @@ class OdiRouterRequestTrigger(BaseTrigger):
             except asyncio.CancelledError:
                 continue
 
+    async def _is_orphaned(self) -> bool:
+        task = self.task_instance
+        return task is not None and await is_orphaned(task, self.request_id, seconds=CHECK_TIMEOUT)
+
     async def _cancel_orphan(self) -> None:
         by_hand = f"OdiRouterHook({self.odirouter_conn_id!r}).cancel({self.endpoint!r}, {self.request_id!r})"
         try:
             async with asyncio.timeout(CANCEL_TIMEOUT), OdiRouterHook(self.odirouter_conn_id) as hook:
-                if self.task_instance is None or not await is_orphaned(self.task_instance, self.request_id):
+                if not await self._is_orphaned():
                     self.log.info("Request %s goes on: its task still waits for it.", self.request_id)
                     return
                 outcome = await hook.acancel(self.endpoint, self.request_id)

@@ -68,7 +68,7 @@ async def the_event(trigger: OdiRouterRequestTrigger) -> RequestEvent:
 def owned(monkeypatch: pytest.MonkeyPatch, *, orphaned: bool) -> None:
     """Answer the ownership check, which needs a triggerer's supervisor."""
 
-    async def check(*_: object) -> bool:
+    async def check(*_: object, **__: object) -> bool:
         await asyncio.sleep(0.01)
         return orphaned
 
@@ -172,7 +172,7 @@ async def test_a_kill_leaves_the_request_alone_if_told_so(
 async def test_an_ownership_check_that_fails_leaves_the_request_alone_and_says_so(
     trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    async def fail(*_: object) -> bool:
+    async def fail(*_: object, **__: object) -> bool:
         raise RuntimeError("no supervisor")
 
     monkeypatch.setattr(module, "is_orphaned", fail)

@@ -1,0 +1,1 @@
+"""Developer tooling: a real Airflow for a minute, and the demo that runs on it."""

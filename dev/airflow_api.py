@@ -1,0 +1,116 @@
+"""The few calls of Airflow's REST API v2 that a trial needs, the same for 3.1 to 3.3."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, cast
+from urllib.parse import quote
+
+import httpx
+
+JsonObject = dict[str, Any]
+PAGE = 100
+
+
+class AirflowApi:
+    """Logs in when first needed. Answers other than 2xx raise `httpx.HTTPStatusError` with the server's words."""
+
+    def __init__(self, url: str, username: str, password: str) -> None:
+        self._credentials = {"username": username, "password": password}
+        # A proxy of the developer's must not see loopback.
+        self._client = httpx.Client(base_url=url, timeout=30, trust_env=False)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def health(self) -> dict[str, str | None]:
+        """Status of each component by name: "healthy", "unhealthy", or None if it was never there."""
+        answer = self._client.get("/api/v2/monitor/health", timeout=5).raise_for_status().json()
+        return {name: part["status"] for name, part in answer.items()}
+
+    def warm_up(self) -> None:
+        """Let the server build the API that tasks use: it does so at the first call, and answers nobody for 3 s."""
+        self._client.get("/execution/health")
+
+    def living_jobs(self, kind: str, since: datetime) -> int:
+        """How many jobs ("SchedulerJob", "TriggererJob", "DagProcessorJob") run that started at this time or later.
+
+        The health knows only one of each kind, and takes one for healthy that was killed half a minute ago.
+        """
+        params = {"job_type": kind, "is_alive": True, "start_date_gte": since.isoformat()}
+        return int(self._call("GET", "/jobs", params=params)["total_entries"])
+
+    def dag_ids(self) -> list[str]:
+        """All Dags that were parsed."""
+        return [dag["dag_id"] for dag in self._pages("/dags", "dags")]
+
+    def import_errors(self) -> list[str]:
+        """One text per file that could not be parsed: its name and the traceback."""
+        errors = self._pages("/importErrors", "import_errors")
+        return [f"{error['filename']}\n{error['stack_trace']}" for error in errors]
+
+    def unpause(self, dag_id: str) -> None:
+        """Let a Dag's runs go."""
+        self._call("PATCH", f"/dags/{quote(dag_id)}", json={"is_paused": False})
+
+    def trigger(self, dag_id: str, conf: JsonObject) -> str:
+        """Start a run with these params; answer its id."""
+        run = self._call("POST", f"/dags/{quote(dag_id)}/dagRuns", json={"logical_date": None, "conf": conf})
+        return str(run["dag_run_id"])
+
+    def run(self, dag_id: str, run_id: str) -> JsonObject:
+        """The run, with its `state`."""
+        return self._call("GET", _run_path(dag_id, run_id))
+
+    def set_run_state(self, dag_id: str, run_id: str, state: str) -> None:
+        """Mark a run "failed", "success" or "queued", as a user would in the UI."""
+        self._call("PATCH", _run_path(dag_id, run_id), json={"state": state})
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[JsonObject]:
+        """The run's task instances, each with `task_id`, `map_index`, `state` and `try_number`."""
+        return self._pages(f"{_run_path(dag_id, run_id)}/taskInstances", "task_instances")
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str, map_index: int) -> Any:
+        """An XCom's value, None if there is none."""
+        path = f"{_run_path(dag_id, run_id)}/taskInstances/{quote(task_id)}/xcomEntries/{quote(key)}"
+        try:
+            return self._call("GET", path, params={"map_index": map_index})["value"]
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code == httpx.codes.NOT_FOUND:
+                return None
+            raise
+
+    def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int, map_index: int) -> list[JsonObject]:
+        """A try's log, triggerer included: one object a line, with `event` and mostly `timestamp` and `level`."""
+        path = f"{_run_path(dag_id, run_id)}/taskInstances/{quote(task_id)}/logs/{try_number}"
+        answer = self._call("GET", path, params={"map_index": map_index, "full_content": True})
+        return cast("list[JsonObject]", answer["content"])
+
+    def _pages(self, path: str, member: str) -> list[JsonObject]:
+        rows: list[JsonObject] = []
+        while True:
+            answer = self._call("GET", path, params={"limit": PAGE, "offset": len(rows)})
+            rows += answer[member]
+            if not answer[member] or len(rows) >= answer["total_entries"]:
+                return rows
+
+    def _call(
+        self, method: str, path: str, *, params: JsonObject | None = None, json: JsonObject | None = None
+    ) -> JsonObject:
+        if "Authorization" not in self._client.headers:
+            answer = _checked(self._client.post("/auth/token", json=self._credentials))
+            self._client.headers["Authorization"] = f"Bearer {answer['access_token']}"
+        return _checked(self._client.request(method, f"/api/v2{path}", params=params, json=json))
+
+
+def _run_path(dag_id: str, run_id: str) -> str:
+    return f"/dags/{quote(dag_id)}/dagRuns/{quote(run_id, safe='')}"
+
+
+def _checked(response: httpx.Response) -> JsonObject:
+    if response.is_error:
+        request = response.request
+        message = f"{request.method} {request.url}: {response.status_code} {response.text}"
+        raise httpx.HTTPStatusError(message, request=request, response=response)
+    return cast("JsonObject", response.json())

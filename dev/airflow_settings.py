@@ -1,0 +1,125 @@
+"""The environment of a small, quick, quiet Airflow, the same for 3.1 to 3.3."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dev.ports import LOOPBACK
+
+HOSTNAME_MODULE = "local_airflow_hostname"
+PASSWORDS = "passwords.json"
+USERNAME = "admin"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What differs from one Airflow to the next."""
+
+    home: Path
+    dags_folder: Path
+    url: str
+    database_url: str
+    log_server_port: int
+
+    def environment(self, caller: Mapping[str, str]) -> dict[str, str]:
+        """Variables of the process environment; those of `caller` win.
+
+        An AIRFLOW… variable of the developer's own shell would change what is tried, so none gets through.
+        """
+        inherited = {name: value for name, value in os.environ.items() if "AIRFLOW" not in name.upper()}
+        environment = inherited | self._options() | dict(caller)
+        environment["PYTHONPATH"] = os.pathsep.join(
+            part for part in (str(self.home / "config"), environment.get("PYTHONPATH", "")) if part
+        )
+        environment["PYTHONUNBUFFERED"] = "1"
+        if environment.pop("PYTHONDONTWRITEBYTECODE", None):
+            # Else five processes compile the same thousands of modules, which takes longer than all the rest.
+            environment["PYTHONPYCACHEPREFIX"] = str(_bytecode_folder(self.home))
+        for name in ("NO_PROXY", "no_proxy"):
+            # Airflow's own processes talk to each other with clients that honour a proxy.
+            hosts = [environment.get(name, ""), LOOPBACK, "localhost"]
+            environment[name] = ",".join(host for host in hosts if host)
+        return environment
+
+    def _options(self) -> dict[str, str]:
+        sections: dict[str, dict[str, object]] = {
+            "core": {
+                "dags_folder": self.dags_folder,
+                "plugins_folder": self.home / "plugins",
+                "load_examples": False,
+                "executor": "LocalExecutor",
+                "parallelism": 4,
+                # A Dag with a schedule must not start by itself: `trigger_dag` unpauses the one it runs.
+                "dags_are_paused_at_creation": True,
+                "fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+                "auth_manager": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
+                "simple_auth_manager_users": f"{USERNAME}:admin",
+                "simple_auth_manager_passwords_file": self.home / PASSWORDS,
+                "execution_api_server_url": f"{self.url}/execution/",
+                # The default asks DNS for the machine's full name.
+                "hostname_callable": f"{HOSTNAME_MODULE}.hostname",
+                "min_serialized_dag_update_interval": 1,
+                "test_connection": "Enabled",
+            },
+            "database": {
+                "sql_alchemy_conn": self.database_url,
+                # Migrated just before: four processes need not check it again.
+                "check_migrations": False,
+            },
+            "logging": {
+                "base_log_folder": self.home / "logs",
+                "dag_processor_child_process_log_directory": self.home / "logs" / "dag_processor",
+                "colored_console_log": False,
+                "worker_log_server_port": self.log_server_port,
+                "trigger_log_server_port": self.log_server_port,
+            },
+            "api": {
+                "base_url": self.url,
+                "secret_key": secrets.token_urlsafe(32),
+                "workers": 1,
+            },
+            "api_auth": {"jwt_secret": secrets.token_urlsafe(64)},
+            "scheduler": {"scheduler_idle_sleep_time": 0.25},
+            "dag_processor": {
+                "refresh_interval": 5,
+                "bundle_refresh_check_interval": 1,
+                "min_file_process_interval": 10,
+                "parsing_processes": 2,
+            },
+            # Two cores that also start four processes answer late now and then.
+            "workers": {"execution_api_timeout": 30},
+            "usage_data_collection": {"enabled": False},
+        }
+        options = {
+            f"AIRFLOW__{section.upper()}__{option.upper()}": str(value)
+            for section, entries in sections.items()
+            for option, value in entries.items()
+        }
+        return {"AIRFLOW_HOME": str(self.home), "SCARF_ANALYTICS": "false", "DO_NOT_TRACK": "1"} | options
+
+
+def _bytecode_folder(home: Path) -> Path:
+    """A folder away from all sources: the virtual environment's, so that the next start finds it full."""
+    in_environment = sys.prefix != sys.base_prefix and os.access(sys.prefix, os.W_OK)
+    return (Path(sys.prefix) if in_environment else home) / "bytecode"
+
+
+def prepare_home(home: Path) -> str:
+    """Make the folders and files that Airflow reads at its start; answer the admin's password."""
+    for folder in ("components", "config", "plugins"):
+        (home / folder).mkdir(parents=True, exist_ok=True)
+    # Airflow takes no fixed name for its machine, only a function that gives it.
+    source = f'def hostname() -> str:\n    return "{LOOPBACK}"\n'
+    (home / "config" / f"{HOSTNAME_MODULE}.py").write_text(source)
+    password = secrets.token_urlsafe(12)
+    passwords = home / PASSWORDS
+    passwords.touch(mode=0o600)
+    passwords.write_text(json.dumps({USERNAME: password}))
+    return password

@@ -1,0 +1,237 @@
+"""A real Airflow for as long as a `with` block lasts: all components, each a process of its own, on loopback.
+
+with LocalAirflow(Path("example_dags")) as airflow:
+    run_id = airflow.trigger_dag("my_dag", conf={"size": 3})
+    airflow.wait_for(lambda: airflow.api.run("my_dag", run_id)["state"] == "success", "the run's success")
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from dev.airflow_api import AirflowApi, JsonObject
+from dev.airflow_settings import USERNAME, Settings, prepare_home
+from dev.empty_log_server import EmptyLogServer
+from dev.interrupts import held, watched
+from dev.ports import LOOPBACK, check_port, free_port
+from dev.processes import Child, end_all
+
+T = TypeVar("T")
+
+POLL = 0.25
+# Components end within 2.5 s, but every other time a triggerer waits 10 s for a runner that has long ended. What is
+# thrown away need not end well.
+GRACE = 3.0
+# But another Airflow on the same database would take the killed for living, for half a minute.
+LONG_GRACE = 15.0
+ERROR_LINE = re.compile(r"\[(error|critical) *\]|\b(ERROR|CRITICAL)\b|^Traceback|^[\w.]*(Error|Exception)\b")
+
+
+class LocalAirflowError(RuntimeError):
+    """Airflow did not start, a component died, or what was waited for did not happen."""
+
+
+class WaitedInVainError(LocalAirflowError, TimeoutError):
+    """What was waited for did not happen in time."""
+
+
+class LocalAirflow:
+    """Airflow with the Dags of a folder, until the block ends; then nothing of it is left running.
+
+    `environment` goes to all components (connections, options) and wins over the settings made here. `home` is made
+    if need be and kept; without it a temporary one is, and is deleted unless `keep_home`. A `database_url` other than
+    the home's SQLite must name an empty or an up-to-date database. `port` 0 takes a free one. `python` is an
+    interpreter that has Airflow. `startup_timeout` is in seconds.
+    """
+
+    def __init__(
+        self,
+        dags_folder: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        home: Path | None = None,
+        keep_home: bool = False,
+        database_url: str | None = None,
+        triggerers: int = 1,
+        port: int = 0,
+        python: str | Path = sys.executable,
+        startup_timeout: float = 120.0,
+    ) -> None:
+        self.username = USERNAME
+        self.password = ""
+        self.components: dict[str, Child] = {}
+        self._dags_folder = dags_folder.resolve()
+        self._caller_environment = dict(environment or {})
+        self._wished_home = home
+        self._keep_home = keep_home or home is not None
+        self._database_url = database_url
+        self._triggerers = triggerers
+        self._wished_port = port
+        # Not resolved: a virtual environment's interpreter is a link, and its path says where its packages are.
+        self._python = os.path.abspath(python) if os.sep in str(python) else str(python)  # noqa: PTH100
+        self._startup_timeout = startup_timeout
+        self._running = ExitStack()
+        self._health: dict[str, str | None] = {}
+        self._warm = False
+
+    def __enter__(self) -> Self:
+        try:
+            with held():
+                environment = self._prepare()
+            self._start(environment)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all processes and tidy up; may be called again."""
+        with held():
+            self._running.close()
+
+    def trigger_dag(self, dag_id: str, conf: JsonObject | None = None, timeout: float = 30.0) -> str:
+        """Unpause the Dag, as soon as it is parsed, and start a run; answer the run's id."""
+        try:
+            self.wait_for(lambda: dag_id in self.api.dag_ids(), f"the Dag {dag_id!r} to be parsed", timeout)
+        except WaitedInVainError as error:
+            if problems := self.api.import_errors():
+                raise WaitedInVainError(f"{error}\nFiles that failed to import:\n" + "\n".join(problems)) from error
+            raise
+        self.api.unpause(dag_id)
+        return self.api.trigger(dag_id, conf or {})
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[JsonObject]:
+        """The run's task instances, each with `task_id`, `map_index`, `state` and `try_number`."""
+        return self.api.task_instances(dag_id, run_id)
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str, map_index: int = -1) -> Any:
+        """An XCom's value, None if there is none."""
+        return self.api.xcom(dag_id, run_id, task_id, key, map_index)
+
+    def wait_for(self, look: Callable[[], T], what: str, timeout: float = 60.0) -> T:
+        """Look until the answer is true, and return it. Seconds; `what` completes "waited in vain for …"."""
+        deadline = time.monotonic() + timeout
+        while not (answer := look()):
+            for child in self.components.values():
+                if child.died:
+                    raise LocalAirflowError(
+                        f"{child.name} ended with exit code {child.exit_code} while waiting for {what}. "
+                        f"The end of its log:\n{child.tail()}"
+                    )
+            if time.monotonic() > deadline:
+                errors = self.tail_errors() or "    (no component logged an error)"
+                raise WaitedInVainError(f"Waited {timeout:.0f} s in vain for {what}. Errors logged:\n{errors}")
+            time.sleep(POLL)
+        return answer
+
+    def logs(self, component: str) -> str:
+        """All that "api-server", "scheduler", "dag-processor", or one of "triggerer-1", "triggerer-2" … wrote."""
+        return self.components[component].log()
+
+    def tail_errors(self, lines: int = 20) -> str:
+        """The last lines of each component's log that look like errors, "" if there are none."""
+        found = []
+        for name, child in self.components.items():
+            errors = [line for line in child.log().splitlines() if ERROR_LINE.search(line)]
+            found += [f"    {name}: {line}" for line in errors[-lines:]]
+        return "\n".join(found)
+
+    def _prepare(self) -> dict[str, str]:
+        """Make all that needs no process; answer the environment of those to come."""
+        if self._wished_port:
+            check_port(self._wished_port)
+        self._running.enter_context(watched())
+        # A signal between `__enter__` and the block gets past `__exit__`.
+        atexit.register(self.close)
+        self._running.callback(atexit.unregister, self.close)
+        self.home = self._wished_home or Path(tempfile.mkdtemp(prefix="local-airflow-"))
+        if not self._keep_home:
+            self._running.callback(shutil.rmtree, self.home, ignore_errors=True)
+        self.home = self.home.resolve()
+        self.password = prepare_home(self.home)
+        log_server = EmptyLogServer()
+        self._running.callback(log_server.close)
+        self._port = self._wished_port or free_port()
+        self.url = f"http://{LOOPBACK}:{self._port}"
+        self.api = AirflowApi(self.url, self.username, self.password)
+        self._running.callback(self.api.close)
+        self._running.callback(self._end)
+        settings = Settings(
+            home=self.home,
+            dags_folder=self._dags_folder,
+            url=self.url,
+            database_url=self._database_url or f"sqlite:///{self.home / 'airflow.db'}",
+            log_server_port=log_server.port,
+        )
+        return settings.environment(self._caller_environment)
+
+    def _start(self, environment: Mapping[str, str]) -> None:
+        deadline = time.monotonic() + self._startup_timeout
+        self._started_at = datetime.now(UTC)
+        # Most of its start is imports and it needs no table before the first request, so it need not wait.
+        self._child("api-server", ["api-server", "--host", LOOPBACK, "--port", str(self._port)], environment)
+        self._migrate(environment, deadline)
+        self._child("dag-processor", ["dag-processor"], environment)
+        self._child("scheduler", ["scheduler", "--skip-serve-logs"], environment)
+        for number in range(1, self._triggerers + 1):
+            self._child(f"triggerer-{number}", ["triggerer", "--skip-serve-logs"], environment)
+        try:
+            self.wait_for(self._is_ready, "all components to be healthy", deadline - time.monotonic())
+        except WaitedInVainError as error:
+            tails = "\n".join(f"{name}:\n{child.tail(15)}" for name, child in self.components.items())
+            raise LocalAirflowError(f"Airflow was not ready in time; health: {self._health}\n{tails}") from error
+
+    def _migrate(self, environment: Mapping[str, str], deadline: float) -> None:
+        migration = self._child("db-migrate", ["db", "migrate"], environment)
+        while migration.exit_code is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if migration.exit_code != 0:
+            outcome = "did not end" if migration.exit_code is None else f"ended with code {migration.exit_code}"
+            raise LocalAirflowError(f"airflow db migrate {outcome}. The end of its log:\n{migration.tail()}")
+        del self.components[migration.name]
+
+    def _child(self, name: str, arguments: list[str], environment: Mapping[str, str]) -> Child:
+        command = [self._python, "-m", "airflow", *arguments]
+        log_file = self.home / "components" / f"{name}.log"
+        child = Child(name, command, environment=environment, log_file=log_file, cwd=self.home)
+        self.components[name] = child
+        child.start()
+        return child
+
+    def _end(self) -> None:
+        end_all(self.components.values(), GRACE if self._database_url is None else LONG_GRACE)
+
+    def _is_ready(self) -> bool:
+        try:
+            if not self._warm:
+                self.api.warm_up()
+                self._warm = True
+            self._health = self.api.health()
+        except httpx.TransportError:
+            return False
+        if any(status != "healthy" for status in self._health.values()):
+            return False
+        jobs = {"SchedulerJob": 1, "DagProcessorJob": 1, "TriggererJob": self._triggerers}
+        if any(self.api.living_jobs(kind, self._started_at) < number for kind, number in jobs.items()):
+            return False
+        has_files = any(self._dags_folder.rglob("*.py"))
+        return not has_files or bool(self.api.dag_ids() or self.api.import_errors())
