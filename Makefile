@@ -8,8 +8,11 @@ export UV_PYTHON_DOWNLOADS := never
 
 ifdef AIRFLOW
 VENV := .venv-airflow-$(AIRFLOW)
+# What an older Airflow and its packages warn of among themselves is no news.
+WARNINGS := -W default
 else
 VENV := .venv
+WARNINGS :=
 endif
 READY := $(VENV)/.ready
 IN_VENV := $(VENV)/bin
@@ -22,7 +25,7 @@ demo: $(READY)
 
 # Many tests wait for a clock: four processes keep two cores busy.
 test: $(READY)
-	$(IN_VENV)/python -m pytest -n 4 --cov --cov-report=term
+	$(IN_VENV)/python -m pytest -n 4 $(WARNINGS) --cov --cov-report=term
 
 lint: $(READY)
 	$(IN_VENV)/ruff check

@@ -71,8 +71,8 @@ def test_every_module_that_the_provider_info_names_exists() -> None:
     ids=["as a URI", "as JSON"],
 )
 def test_airflow_reads_the_connection_from_the_environment(connection: str) -> None:
-    read = airflow("connections", "get", "odirouter_default", "-o", "json", AIRFLOW_CONN_ODIROUTER_DEFAULT=connection)
-    assert json.loads(read)[0]["conn_type"] == "odirouter"
+    read = airflow("connections", "get", "odirouter_default", "-o", "plain", AIRFLOW_CONN_ODIROUTER_DEFAULT=connection)
+    assert " odirouter " in read
 
 
 def test_the_connection_form_has_our_labels_and_fields() -> None:

@@ -18,6 +18,8 @@ from airflow.sdk.execution_time import task_runner
 
 from airflow_provider_odirouter.sandbox import Sandbox
 
+TaskDeferred = vars(task_runner)["TaskDeferred"]
+
 
 @pytest.fixture(scope="session")
 def airflow_db() -> None:
@@ -82,7 +84,9 @@ def run_dag(airflow_db: None, conn_id: str, monkeypatch: pytest.MonkeyPatch) -> 
     def noting_errors(*arguments: Any, **keywords: Any) -> Any:
         try:
             return execute_task(*arguments, **keywords)
-        except Exception as error:
+        except TaskDeferred:
+            raise
+        except BaseException as error:
             errors.append(error)
             raise
 

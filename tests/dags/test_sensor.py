@@ -74,7 +74,6 @@ def test_a_sensor_of_an_unknown_request_fails_after_a_few_looks(run_dag: RunDag,
     assert actions(sandbox) == ["status"] * 3
 
 
-@pytest.mark.parametrize("arguments", [{"poll_interval": 0}, {"timeout": -1}])
-def test_a_sensor_refuses_impossible_times(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"poll_interval|timeout"):
-        OdiRouterRequestSensor(task_id="wait", request_id="x", **arguments)
+def test_a_sensor_refuses_an_impossible_interval() -> None:
+    with pytest.raises(ValueError, match="poll_interval must be more than 0 seconds"):
+        OdiRouterRequestSensor(task_id="wait", request_id="x", poll_interval=0)
