@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import IO
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import IO, Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -16,12 +20,22 @@ NEVER_ARRIVED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, ht
 """Errors of httpx's own transport that mean that the connection was never open."""
 
 
+def is_link(text: str) -> bool:
+    """Return whether a text is an ``http(s)`` URL that a call can be sent to."""
+    try:
+        url = httpx.URL(text)
+        host, port = urlsplit(text).hostname and url.host, url.port or 443
+    except (httpx.InvalidURL, ValueError):
+        return False
+    return url.scheme in {"http", "https"} and bool(host) and port < 2**16
+
+
 class Intake:
     """
     Takes in a body, chunk by chunk.
 
     :param sink: What the chunks are written to.
-    :param seconds: How long it may take: a host that trickles never runs into the client's own time-outs.
+    :param seconds: How long it may take from now on: a host that trickles never runs into the client's own time-outs.
     :param most: How many bytes it may have.
     """
 
@@ -46,19 +60,61 @@ class Intake:
         self.sink.write(chunk)
 
 
+class HeaderWatch:
+    """
+    Hangs up on a host that does not come to the end of its headers; a ``trace`` extension of httpx.
+
+    The client's own time-out bounds the silence between two bytes only: a host that trickles would hold a worker for
+    hours. Sending takes as long as it takes: a submit may carry 200 MiB.
+
+    :param seconds: How long the headers may take.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._socket: socket.socket | None = None
+        self._timer: threading.Timer | None = None
+
+    def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        """Take note of where httpx is."""
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            self._socket = info["return_value"].get_extra_info("socket")
+        elif event.endswith(".receive_response_headers.started"):
+            self._timer = threading.Timer(self._seconds, self._hang_up)
+            self._timer.daemon = True
+            self._timer.start()
+        elif ".receive_response_headers." in event and self._timer:
+            self._timer.cancel()
+
+    def _hang_up(self) -> None:
+        if self._socket is not None:
+            with suppress(OSError):
+                # Not the TLS socket's own method: it would take away what the reading thread reads with.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
 @contextmanager
-def as_our_errors(call: Call) -> Iterator[None]:
-    """Turn the errors of an exact transport into ours: whether a call has arrived matters to a submit."""
-    host = httpx.URL(call.url).host
+def as_our_errors(call: Call, secret: str) -> Iterator[None]:
+    """
+    Turn the errors of an exact transport into ours: whether a call has arrived matters to a submit.
+
+    :param secret: What no error may show, even if the host echoes it where HTTP has no place for it.
+    """
+    host = urlsplit(call.url).hostname
     try:
         yield
     except NEVER_ARRIVED as error:
-        what = f"No connection to {host} could be opened for the {call.action} of {call.endpoint} ({_name(error)})."
-        raise NotSentError(what, request_id=call.request_id) from error
+        name, cause = _shown(error, secret)
+        what = f"No connection to {host} could be opened for the {call.action} of {call.endpoint} ({name})."
+        raise NotSentError(what, request_id=call.request_id) from cause
     except (httpx.RequestError, TimeoutError) as error:
-        what = f"{host} gave no whole answer to the {call.action} of {call.endpoint} ({_name(error)})."
-        raise NoAnswerError(what, request_id=call.request_id) from error
+        name, cause = _shown(error, secret)
+        what = f"{host} gave no whole answer to the {call.action} of {call.endpoint} ({name})."
+        raise NoAnswerError(what, request_id=call.request_id) from cause
 
 
-def _name(error: Exception) -> str:
-    return ": ".join(filter(None, [type(error).__name__, str(error)]))
+def _shown(error: Exception, secret: str) -> tuple[str, Exception | None]:
+    """Return an error's name and words, and the error itself if all of it may be shown."""
+    name = ": ".join(filter(None, [type(error).__name__, str(error)]))
+    telling = secret in "".join(traceback.format_exception(error))
+    return name.replace(secret, "***"), None if telling else error

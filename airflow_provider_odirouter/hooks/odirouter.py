@@ -20,13 +20,14 @@ from airflow_provider_odirouter.compat import AirflowNotFoundException
 from airflow_provider_odirouter.errors import (
     AuthenticationError,
     ConnectionNotFoundError,
+    LandingError,
     NoAnswerError,
     NotSentError,
     OdiRouterError,
     RequestNotFoundError,
 )
 from airflow_provider_odirouter.get_provider_info import CONNECTION_TYPE
-from airflow_provider_odirouter.hooks.intake import Intake, as_our_errors
+from airflow_provider_odirouter.hooks.intake import HeaderWatch, Intake, as_our_errors, is_link
 from airflow_provider_odirouter.hooks.settings import ConnectionSettings
 from airflow_provider_odirouter.models import (
     IMAGE_EDIT_ENDPOINT,
@@ -126,7 +127,10 @@ class OdiRouterHook(BaseHook):
         :param url: The link of a result.
         :param into: What the bytes are written to; it is emptied before each try.
         :raises FileExpiredError: If the link is no longer valid.
+        :raises LandingError: If it is none, or if there is more behind it than a picture can have.
         """
+        if not is_link(url):
+            raise LandingError(f"The result's link {url[:20]!r}… is no http(s) URL.", request_id=request_id)
         call = protocol.file(endpoint, request_id, url)
         self._repeat(call, lambda: self._receive_file(call, into))
 
@@ -138,8 +142,10 @@ class OdiRouterHook(BaseHook):
         """
         try:
             self.get_status(IMAGE_EDIT_ENDPOINT, "airflow-connection-test")
-        except RequestNotFoundError:
-            return True, f"OdiRouter accepts the API key at {self.settings.base_url}."
+        except RequestNotFoundError as error:
+            if (error.vendor or "").strip(" .").lower() == "not found":
+                # So says a web framework of a path that it does not have, whatever the key.
+                return False, f"{self.settings.base_url} is not the API's base URL: there is no such path."
         except AuthenticationError as error:
             return False, f"The API key is wrong: {error}"
         except (NotSentError, NoAnswerError) as error:
@@ -213,12 +219,13 @@ class OdiRouterHook(BaseHook):
 
     def _send(self, call: Call) -> Answer:
         body = io.BytesIO()
-        intake = Intake(call, body, seconds=self.settings.timeout, most=MAX_ANSWER_BYTES)
         headers = self._headers(call, self.settings)
+        watch = {"trace": HeaderWatch(self.settings.timeout)}
         with (
-            as_our_errors(call),
-            self._client.stream(call.method, call.url, headers=headers, content=call.body) as got,
+            as_our_errors(call, self.settings.api_key),
+            self._client.stream(call.method, call.url, headers=headers, content=call.body, extensions=watch) as got,
         ):
+            intake = Intake(call, body, seconds=self.settings.timeout, most=MAX_ANSWER_BYTES)
             for chunk in got.iter_bytes():
                 intake.take(chunk)
             return self._answer(got, body.getvalue(), self.settings)
@@ -226,11 +233,15 @@ class OdiRouterHook(BaseHook):
     def _receive_file(self, call: Call, into: IO[bytes]) -> None:
         into.seek(0)
         into.truncate()
-        intake = Intake(call, into, seconds=FILE_TIMEOUT, most=MAX_FILE_BYTES)
         headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
-        with as_our_errors(call), self._client.stream("GET", call.url, headers=headers, follow_redirects=True) as got:
+        watch = {"trace": HeaderWatch(self.settings.timeout)}
+        with (
+            as_our_errors(call, self.settings.api_key),
+            self._client.stream("GET", call.url, headers=headers, extensions=watch, follow_redirects=True) as got,
+        ):
             if not got.is_success:
                 raise protocol.file_error_of(call, self._answer(got, b"", self.settings))
+            intake = Intake(call, into, seconds=FILE_TIMEOUT, most=MAX_FILE_BYTES)
             for chunk in got.iter_bytes():
                 intake.take(chunk)
 
@@ -252,7 +263,7 @@ class OdiRouterHook(BaseHook):
         intake = Intake(call, body, seconds=settings.timeout, most=MAX_ANSWER_BYTES)
         from airflow_provider_odirouter.hooks.transport import inexact_errors
 
-        with as_our_errors(call), inexact_errors():
+        with as_our_errors(call, settings.api_key), inexact_errors():
             async with asyncio.timeout(settings.timeout), self._lease(settings) as transport:
                 got = await transport.handle_async_request(request)
                 try:
@@ -298,7 +309,8 @@ class OdiRouterHook(BaseHook):
     def _answer(self, response: httpx.Response, body: bytes, settings: ConnectionSettings) -> Answer:
         # Whatever the service echoes can end in a log, an error or the database: the key must not.
         body = body.replace(settings.api_key.encode(), b"***")
-        return Answer(response.status_code, response.headers, body, received_at=time.time())
+        headers = {name: value.replace(settings.api_key, "***") for name, value in response.headers.items()}
+        return Answer(response.status_code, headers, body, received_at=time.time())
 
     def _pause(self, call: Call, error: OdiRouterError, attempt: int, began: float) -> float:
         """Return the seconds before a call is sent again, or raise what it came to."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from airflow_provider_odirouter.errors import ConnectionSettingsError
+from airflow_provider_odirouter.hooks.intake import is_link
 from airflow_provider_odirouter.protocol import DEFAULT_BASE_URL
 
 if TYPE_CHECKING:
@@ -51,10 +52,17 @@ class ConnectionSettings:
         )
 
     def ssl_context(self) -> ssl.SSLContext:
-        """Build the TLS settings: about 20 ms of work, so once for many calls."""
-        if isinstance(self.verify, str):
+        """
+        Build the TLS settings: about 20 ms of work, so once for many calls.
+
+        :raises ConnectionSettingsError: If the CA file holds no certificate.
+        """
+        if not isinstance(self.verify, str):
+            return httpx.create_ssl_context(verify=self.verify)
+        try:
             return ssl.create_default_context(cafile=self.verify)
-        return httpx.create_ssl_context(verify=self.verify)
+        except OSError as error:
+            raise ConnectionSettingsError(f"The CA file {self.verify!r} cannot be used: {error}.") from error
 
 
 def _unusable(connection: Connection, what: str) -> ConnectionSettingsError:
@@ -82,20 +90,27 @@ def _api_key(connection: Connection) -> str:
 
 
 def _base_url(connection: Connection) -> str:
-    host = (connection.host or "").strip().rstrip("/")
+    host = (connection.host or "").strip()
     if not host:
         return DEFAULT_BASE_URL
     if "://" not in host:
         # The short form of a URI: odirouter://:KEY@api.odirouter.ai
+        name, _, path = host.partition("/")
         port = f":{connection.port}" if connection.port else ""
-        host = f"https://{host}{port}/{(connection.schema or 'model').strip('/')}"
-    try:
-        url = httpx.URL(host)
-    except (httpx.InvalidURL, ValueError) as error:
-        raise _unusable(connection, f"its host {host!r} is no URL ({error}).") from error
-    if url.scheme not in {"http", "https"} or not url.host or url.userinfo or url.query or url.fragment:
-        raise _unusable(connection, f"its host must be a base URL such as {DEFAULT_BASE_URL}, not {url.host!r}.")
-    return host
+        host = f"https://{name}{port}/{(path or connection.schema or 'model').strip('/')}"
+    if not _is_base_url(host):
+        # What it is instead is not shown: it may hold a key.
+        raise _unusable(
+            connection, f"its host must be a base URL such as {DEFAULT_BASE_URL}, without user, query or fragment."
+        )
+    return host.rstrip("/")
+
+
+def _is_base_url(text: str) -> bool:
+    if not is_link(text) or any(character.isspace() for character in text):
+        return False
+    url = httpx.URL(text)
+    return not (url.userinfo or url.query or url.fragment)
 
 
 def _timeout(connection: Connection, value: object) -> float:

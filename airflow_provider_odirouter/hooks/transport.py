@@ -12,6 +12,8 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -28,37 +30,53 @@ KEEPALIVE_SECONDS = 15.0
 class _Shared:
     """A transport and how many use it."""
 
-    def __init__(self, settings: ConnectionSettings) -> None:
+    def __init__(self, settings: ConnectionSettings, proxy: str | None) -> None:
         ssl_context = settings.ssl_context()
         self.users = 0
         self.transport = AiohttpTransport(
+            # Not used, but another one would be built: 20 ms of the loop.
+            verify=ssl_context,
             client=lambda: aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     limit=MAX_CONNECTIONS, keepalive_timeout=KEEPALIVE_SECONDS, ssl=ssl_context
                 ),
                 # One session serves many keys: what the service sets for one must not go out with another.
                 cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=True,
-            )
+                # With trust_env, aiohttp would look for it in a thread for each call, and refuse to send our key to
+                # a host that ~/.netrc knows.
+                proxy=proxy,
+            ),
         )
 
 
-_shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[bool | str, _Shared]] = WeakKeyDictionary()
+_shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[bool | str, str | None], _Shared]]
+_shared = WeakKeyDictionary()
 
 
 @asynccontextmanager
 async def shared_transport(settings: ConnectionSettings) -> AsyncIterator[AiohttpTransport]:
     """Lend the running loop's transport; the last user closes it, so that none is left open on a loop that ends."""
     of_loop = _shared.setdefault(asyncio.get_running_loop(), {})
-    shared = of_loop.get(settings.verify) or of_loop.setdefault(settings.verify, _Shared(settings))
+    proxy = _proxy_to(settings.base_url)
+    kind = settings.verify, proxy
+    shared = of_loop.get(kind) or of_loop.setdefault(kind, _Shared(settings, proxy))
     shared.users += 1
     try:
         yield shared.transport
     finally:
         shared.users -= 1
         if not shared.users:
-            del of_loop[settings.verify]
+            del of_loop[kind]
             await shared.transport.aclose()
+
+
+def _proxy_to(base_url: str) -> str | None:
+    """Return the proxy that the environment names for a URL, as ``HTTPS_PROXY`` and ``NO_PROXY`` do."""
+    url, proxies = urlsplit(base_url), getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(url.netloc):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 @contextmanager

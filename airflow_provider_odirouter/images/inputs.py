@@ -7,9 +7,8 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from airflow.sdk import ObjectStoragePath
-
 from airflow_provider_odirouter.errors import Problem
+from airflow_provider_odirouter.images.paths import storage_path
 from airflow_provider_odirouter.images.picture import Picture, UnusablePictureError, examine
 
 MAX_INPUT_BYTES = 10 * 2**20
@@ -79,13 +78,13 @@ def _read(field: str, source: str, problems: list[Problem]) -> _Read | None:
 def _bytes_of(source: str) -> bytes:
     if source.startswith("data:"):
         raise UnusablePictureError("is a data: URL; give a path or an http(s) URL")
-    if source.startswith("["):
+    if source.startswith("[") and source.endswith("]"):
         raise UnusablePictureError(
             "looks like a list that a template rendered to text; set render_template_as_native_obj=True on the Dag, "
             "or pass the upstream task's output itself"
         )
     try:
-        with ObjectStoragePath(source).open("rb") as file:
+        with storage_path(source).open("rb") as file:
             data: bytes = file.read(MAX_INPUT_BYTES + 1)
     except FileNotFoundError as error:
         raise UnusablePictureError("does not exist, as this worker sees it") from error

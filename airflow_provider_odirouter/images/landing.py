@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import mimetypes
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
-from typing import IO
+from pathlib import PurePosixPath
+from typing import IO, TYPE_CHECKING
 from uuid import uuid4
 
-from airflow.sdk import ObjectStoragePath
-
 from airflow_provider_odirouter.errors import LandingError, StorageError
+from airflow_provider_odirouter.images.paths import storage_path
 from airflow_provider_odirouter.images.picture import UnusablePictureError, examine
 from airflow_provider_odirouter.models import LandedOutput, OutputFile
+
+if TYPE_CHECKING:
+    from airflow.sdk import ObjectStoragePath
 
 Download = Callable[[str, IO[bytes]], None]
 """Writes what lies behind a URL into a file."""
@@ -31,9 +34,9 @@ def stable_name(*parts: str) -> str:
 
     The same parts give the same name in every try, other parts another one, and every store can hold it.
     """
-    text = "__".join(parts)
-    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-")[:LONGEST_NAME]
-    return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", "__".join(parts)).strip(".-")[:LONGEST_NAME]
+    # Of the parts, not of what they are together: dag a, task b__c is not dag a__b, task c.
+    return f"{readable}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]}"
 
 
 def probe(output_path: str) -> None:
@@ -43,7 +46,7 @@ def probe(output_path: str) -> None:
     :raises StorageError: If they cannot.
     """
     try:
-        folder = _folder(output_path)
+        folder = storage_path(output_path)
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f".odirouter-probe-{uuid4().hex}"
         with file.open("wb") as stream:
@@ -61,26 +64,20 @@ def land(outputs: Sequence[OutputFile], *, output_path: str, name: str, download
 
     :raises LandingError: If one cannot be brought home; those before it are there, whole.
     """
-    folder = _folder(output_path)
+    folder = storage_path(output_path)
     return tuple(_land(output, folder, f"{name}-{index}", download) for index, output in enumerate(outputs))
 
 
-def _folder(output_path: str) -> ObjectStoragePath:
-    if "://" in output_path:
-        return ObjectStoragePath(output_path)
-    # The manifest is read by other processes, which have other working directories.
-    return ObjectStoragePath(str(Path(output_path).expanduser().absolute()))
-
-
 def _land(output: OutputFile, folder: ObjectStoragePath, name: str, download: Download) -> LandedOutput:
-    with tempfile.TemporaryFile() as file:
-        download(output.url, file)
-        landed = _describe(output, file)
-        path = folder / f"{name}.{_extension(output, landed)}"
-        try:
+    place: object = tempfile.gettempdir()
+    try:
+        with tempfile.TemporaryFile() as file:
+            download(output.url, file)
+            landed = _describe(output, file)
+            place = path = folder / f"{name}.{_extension(output, landed)}"
             _write_whole(file, path)
-        except OSError as error:
-            raise StorageError(f"{path} cannot be written: {error}.") from error
+    except OSError as error:
+        raise StorageError(f"{place} cannot be written: {error}.") from error
     return landed.model_copy(update={"path": str(path)})
 
 

@@ -53,7 +53,8 @@ def examine(file: IO[bytes]) -> Picture:
             # Pillow only warns of pictures above 89 megapixels, and stops at twice that.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=list(EXTENSIONS)) as image:
-                kind = image.format or ""
+                # A JPEG with a preview or a depth map behind it, as many phones make them.
+                kind = "JPEG" if image.format == "MPO" else image.format or ""
                 has_alpha = image.has_transparency_data
                 width, height = image.size
                 image.load()
