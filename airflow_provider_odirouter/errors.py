@@ -307,7 +307,10 @@ class RequestUnwatchedError(RequestError):
 class LandingError(OdiRouterError):
     """The pictures of a request that succeeded could not be brought home."""
 
-    advice = "A retry may succeed."
+    advice = (
+        "A retry submits a new request, and pays for it; an OdiRouterRequestSensor with this request id fetches the "
+        "pictures of this one."
+    )
 
 
 class NoOutputError(LandingError):

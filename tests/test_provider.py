@@ -17,11 +17,11 @@ from airflow_provider_odirouter.get_provider_info import get_provider_info
 NAME = "airflow-provider-odirouter"
 
 
-def airflow(*arguments: str, **environment: str) -> str:
+def airflow(*arguments: str, check: bool = True, **environment: str) -> str:
     """Run Airflow's command line."""
     done = subprocess.run(
         [sys.executable, "-m", "airflow", *arguments],
-        check=True,
+        check=check,
         capture_output=True,
         text=True,
         env=os.environ | environment,
@@ -73,6 +73,13 @@ def test_every_module_that_the_provider_info_names_exists() -> None:
 def test_airflow_reads_the_connection_from_the_environment(connection: str) -> None:
     read = airflow("connections", "get", "odirouter_default", "-o", "plain", AIRFLOW_CONN_ODIROUTER_DEFAULT=connection)
     assert " odirouter " in read
+
+
+@pytest.mark.parametrize(("key", "tells"), [("sandbox-key", "Connection success!"), ("wrong", "The API key is wrong")])
+def test_the_test_button_tells_whether_the_key_is_right(key: str, tells: str, base_url: str) -> None:
+    connection = json.dumps({"conn_type": "odirouter", "password": key, "host": base_url})
+    environment = {"AIRFLOW_CONN_ODIROUTER_DEFAULT": connection, "AIRFLOW__CORE__TEST_CONNECTION": "Enabled"}
+    assert tells in airflow("connections", "test", "odirouter_default", check=False, **environment)
 
 
 def test_the_connection_form_has_our_labels_and_fields() -> None:

@@ -67,7 +67,7 @@ class HeaderWatch:
     The client's own time-out bounds the silence between two bytes only: a host that trickles would hold a worker for
     hours. Sending takes as long as it takes: a submit may carry 200 MiB.
 
-    :param seconds: How long the headers may take.
+    :param seconds: How long the headers may take: more than the client's time-out, which names silence better.
     """
 
     def __init__(self, seconds: float) -> None:

@@ -220,7 +220,7 @@ class OdiRouterHook(BaseHook):
     def _send(self, call: Call) -> Answer:
         body = io.BytesIO()
         headers = self._headers(call, self.settings)
-        watch = {"trace": HeaderWatch(self.settings.timeout)}
+        watch = {"trace": HeaderWatch(self.settings.timeout + 1)}
         with (
             as_our_errors(call, self.settings.api_key),
             self._client.stream(call.method, call.url, headers=headers, content=call.body, extensions=watch) as got,
@@ -234,7 +234,7 @@ class OdiRouterHook(BaseHook):
         into.seek(0)
         into.truncate()
         headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
-        watch = {"trace": HeaderWatch(self.settings.timeout)}
+        watch = {"trace": HeaderWatch(self.settings.timeout + 1)}
         with (
             as_our_errors(call, self.settings.api_key),
             self._client.stream("GET", call.url, headers=headers, extensions=watch, follow_redirects=True) as got,

@@ -168,7 +168,11 @@ def _land(
         )
 
     try:
-        return land(result)
-    except FileExpiredError:
-        # Each result has fresh links; once, since a link that expires at once will do so again.
-        return land(_result(hook, event))
+        try:
+            return land(result)
+        except FileExpiredError:
+            # Each result has fresh links; once, since a link that expires at once will do so again.
+            return land(_result(hook, event))
+    except LandingError as error:
+        error.request_id = event.request_id
+        raise

@@ -155,6 +155,7 @@ class OdiRouterRequestSensor(BaseSensorOperator):
             AirflowSkipException,
         )
         from airflow_provider_odirouter.errors import (
+            LandingError,
             OdiRouterError,
             RequestError,
             RequestTimeoutError,
@@ -169,8 +170,8 @@ class OdiRouterRequestSensor(BaseSensorOperator):
             if not self.cancel_on_timeout:
                 error.advice = "It may still be running: clear this sensor to wait for it again."
             raise AirflowSensorTimeout(str(error)) from error
-        except RequestUnwatchedError as error:
-            error.advice = "A retry of this sensor looks at it again."
+        except (RequestUnwatchedError, LandingError) as error:
+            error.advice = "A retry of this sensor tries it again."
             raise
         except RequestError as error:
             error.advice = "Clear the task that submitted it, to submit a new one."
