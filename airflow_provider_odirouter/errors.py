@@ -234,13 +234,12 @@ class RequestNotFoundError(AnswerError):
 class RateLimitedError(AnswerError):
     """
     Too many calls (``429``).
-
-    :param retry_after: Seconds that the service asks to wait, if it said so.
     """
 
     passing = True
     advice = "Lower the concurrency (an Airflow pool does it), or raise the account's limit; a retry may succeed."
     retry_after: float | None = None
+    """Seconds that the service asks to wait, if it said so."""
 
 
 class ServiceError(AnswerError):

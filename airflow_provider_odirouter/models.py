@@ -88,7 +88,8 @@ class RequestStatus(BaseModel):
 class OutputFile(Answered):
     """One file of a result."""
 
-    type: str = "image"
+    type: str | None = None
+    """``image`` where the service says so; other endpoints make other things."""
     url: str
     """Where the file lies for a while. It expires; when is not documented."""
     content_type: str | None = None
@@ -104,6 +105,8 @@ class RequestResult(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     outputs: tuple[OutputFile, ...]
+    without_link: int = 0
+    """How many outputs the result lists without saying where they are."""
     metadata: dict[str, Any] = {}
 
 

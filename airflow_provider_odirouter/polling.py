@@ -43,6 +43,14 @@ MAX_NOT_FOUND = 3
 REFUSALS = frozenset({"CONTENT_BLOCKED", "REQUEST_INVALID"})
 """The ``error_type`` of requests that would fail in the same way again."""
 
+CANCEL_FATES = {
+    CancelOutcome.REQUESTED: "It was cancelled",
+    CancelOutcome.NOT_FOUND: "The cancel found it gone",
+    CancelOutcome.ALREADY_COMPLETED: "It had ended before it could be cancelled, and may be paid",
+    CancelOutcome.UNSUPPORTED: "The endpoint cannot cancel: it runs on and may be paid",
+}
+"""What each outcome of a cancel means for the request."""
+
 
 @dataclass(frozen=True)
 class Wait:
@@ -210,7 +218,7 @@ def error_of(event: RequestEvent) -> OdiRouterError | None:
                 f"The request to {event.endpoint} did not end before its deadline; "
                 f"the wait was given up at {event.at:%Y-%m-%d %H:%M:%S} UTC."
             )
-            advice = f"{_fate(event)} Raise `timeout` if edits need longer."
+            advice = f"{_fate(event)} Raise `timeout` (or `execution_timeout`) if edits need longer."
             return RequestTimeoutError(what, request_id=request, advice=advice)
 
 
@@ -218,15 +226,8 @@ def _fate(event: RequestEvent) -> str:
     """Say what became of a request that nobody waits for any more, and what a retry does."""
     by_hand = f"To cancel it by hand: OdiRouterHook(…).cancel({event.endpoint!r}, {event.request_id!r})."
     anew = "a retry submits a new request"
-    match event.cancel:
-        case CancelOutcome.REQUESTED:
-            return f"It was cancelled; {anew}."
-        case CancelOutcome.NOT_FOUND:
-            return f"The cancel found it gone; {anew}."
-        case CancelOutcome.ALREADY_COMPLETED:
-            return f"It had ended before it could be cancelled, and may be paid; {anew}."
-        case CancelOutcome.UNSUPPORTED:
-            return f"The endpoint cannot cancel: it runs on and may be paid; {anew}."
+    if event.cancel:
+        return f"{CANCEL_FATES[event.cancel]}; {anew}."
     if event.cancel_error:
         return f"It could not be cancelled ({event.cancel_error}) and may be paid; {anew}. {by_hand}"
     return f"It was left running and may be paid; {anew}. {by_hand}"

@@ -625,36 +625,38 @@ def test_a_request_that_succeeded_is_no_error() -> None:
             event(Ending.TIMED_OUT),
             RequestTimeoutError,
             TIMED_OUT + "It was left running and may be paid; a retry submits a new request. "
-            f"{BY_HAND} Raise `timeout` if edits need longer.",
+            f"{BY_HAND} Raise `timeout` (or `execution_timeout`) if edits need longer.",
         ),
         (
             event(Ending.TIMED_OUT, cancel=CancelOutcome.REQUESTED),
             RequestTimeoutError,
-            TIMED_OUT + "It was cancelled; a retry submits a new request. Raise `timeout` if edits need longer.",
+            TIMED_OUT
+            + "It was cancelled; a retry submits a new request. "
+            + "Raise `timeout` (or `execution_timeout`) if edits need longer.",
         ),
         (
             event(Ending.TIMED_OUT, cancel=CancelOutcome.NOT_FOUND),
             RequestTimeoutError,
             TIMED_OUT + "The cancel found it gone; a retry submits a new request. "
-            "Raise `timeout` if edits need longer.",
+            "Raise `timeout` (or `execution_timeout`) if edits need longer.",
         ),
         (
             event(Ending.TIMED_OUT, cancel=CancelOutcome.ALREADY_COMPLETED),
             RequestTimeoutError,
             TIMED_OUT + "It had ended before it could be cancelled, and may be paid; a retry submits a new request. "
-            "Raise `timeout` if edits need longer.",
+            "Raise `timeout` (or `execution_timeout`) if edits need longer.",
         ),
         (
             event(Ending.TIMED_OUT, cancel=CancelOutcome.UNSUPPORTED),
             RequestTimeoutError,
             TIMED_OUT + "The endpoint cannot cancel: it runs on and may be paid; a retry submits a new request. "
-            "Raise `timeout` if edits need longer.",
+            "Raise `timeout` (or `execution_timeout`) if edits need longer.",
         ),
         (
             event(Ending.TIMED_OUT, cancel_error="It is down."),
             RequestTimeoutError,
             TIMED_OUT + "It could not be cancelled (It is down.) and may be paid; a retry submits a new request. "
-            f"{BY_HAND} Raise `timeout` if edits need longer.",
+            f"{BY_HAND} Raise `timeout` (or `execution_timeout`) if edits need longer.",
         ),
     ],
     ids=lambda value: value.ending if isinstance(value, RequestEvent) else None,

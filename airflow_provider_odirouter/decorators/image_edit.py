@@ -77,6 +77,8 @@ def odirouter_image_edit_task(
     :param kwargs: Parameters of
         :class:`~airflow_provider_odirouter.operators.image_edit.OdiRouterImageEditOperator`.
     """
+    # Airflow would infer it from the function's annotation, which is of the parameters, not of the manifest.
+    kwargs.setdefault("multiple_outputs", False)
     return task_decorator_factory(
         python_callable=python_callable, decorated_operator_class=_ImageEditDecoratedOperator, **kwargs
     )

@@ -143,8 +143,7 @@ class OdiRouterHook(BaseHook):
         try:
             self.get_status(IMAGE_EDIT_ENDPOINT, "airflow-connection-test")
         except RequestNotFoundError as error:
-            if (error.vendor or "").strip(" .").lower() == "not found":
-                # So says a web framework of a path that it does not have, whatever the key.
+            if protocol.is_no_such_path(error):
                 return False, f"{self.settings.base_url} is not the API's base URL: there is no such path."
         except AuthenticationError as error:
             return False, f"The API key is wrong: {error}"

@@ -59,10 +59,13 @@ class ConnectionSettings:
         """
         if not isinstance(self.verify, str):
             return httpx.create_ssl_context(verify=self.verify)
+        # In addition to the public ones: pictures lie on a host of their own.
+        context = httpx.create_ssl_context()
         try:
-            return ssl.create_default_context(cafile=self.verify)
+            context.load_verify_locations(cafile=self.verify)
         except OSError as error:
             raise ConnectionSettingsError(f"The CA file {self.verify!r} cannot be used: {error}.") from error
+        return context
 
 
 def _unusable(connection: Connection, what: str) -> ConnectionSettingsError:

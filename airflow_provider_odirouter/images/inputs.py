@@ -31,7 +31,6 @@ class Inputs:
 
 @dataclass(frozen=True)
 class _Read:
-    source: str
     encoded: str
     picture: Picture | None
     """``None``: it lies behind a URL and is not looked at."""
@@ -63,7 +62,7 @@ def read_inputs(images: Sequence[str], mask: str | None) -> Inputs:
 
 def _read(field: str, source: str, problems: list[Problem]) -> _Read | None:
     if is_url(source):
-        return _Read(source, source, None)
+        return _Read(source, None)
     try:
         data = _bytes_of(source)
         picture = examine(io.BytesIO(data))
@@ -72,7 +71,7 @@ def _read(field: str, source: str, problems: list[Problem]) -> _Read | None:
         return None
     if picture.format not in INPUT_FORMATS:
         problems.append(Problem(field, f"{_shown(source)} is a {picture.format}; the endpoint takes PNG, JPEG or WebP"))
-    return _Read(source, base64.b64encode(data).decode(), picture)
+    return _Read(base64.b64encode(data).decode(), picture)
 
 
 def _bytes_of(source: str) -> bytes:

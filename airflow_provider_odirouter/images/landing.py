@@ -101,7 +101,9 @@ def _describe(output: OutputFile, file: IO[bytes]) -> LandedOutput:
 
 
 def _is_picture(output: OutputFile) -> bool:
-    return output.type == "image" or (output.content_type or "").startswith("image/")
+    if output.content_type:
+        return output.content_type.startswith("image/")
+    return output.type in {"image", None}
 
 
 def _extension(output: OutputFile, landed: LandedOutput) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import PathLike, fspath
 from typing import Any, ClassVar
 
 from airflow.sdk.definitions._internal.types import SET_DURING_EXECUTION
@@ -55,8 +56,8 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
         self,
         *,
         prompt: str,
-        images: str | Sequence[str],
-        mask: str | None = None,
+        images: str | PathLike[str] | Sequence[str | PathLike[str]],
+        mask: str | PathLike[str] | None = None,
         input_fidelity: str | None = None,
         n: int | str | None = None,
         size: str | None = None,
@@ -72,8 +73,9 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
 
         super().__init__(endpoint=ImageEdit.ENDPOINT, parameters={}, **kwargs)
         self.prompt = prompt
-        self.images = images
-        self.mask = mask
+        # Airflow 3.1 takes a path for an upstream task's output, since both can be resolved.
+        self.images = list(map(_as_text, images)) if isinstance(images, list | tuple) else _as_text(images)
+        self.mask = _as_text(mask)
         self.input_fidelity = input_fidelity
         self.n = n
         self.size = size
@@ -107,8 +109,12 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
 
 def _is_open(value: object) -> bool:
     """Return whether a value is known only when the task runs: a template, or an upstream task's output."""
-    if value is SET_DURING_EXECUTION or hasattr(value, "resolve"):
+    if value is SET_DURING_EXECUTION or (hasattr(value, "resolve") and not isinstance(value, PathLike)):
         return True
     if isinstance(value, str):
         return "{{" in value or "{%" in value
     return isinstance(value, list | tuple) and any(_is_open(item) for item in value)
+
+
+def _as_text(value: Any) -> Any:
+    return fspath(value) if isinstance(value, PathLike) else value

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from airflow_provider_odirouter.models import RequestEvent
     from airflow_provider_odirouter.polling import Wait
 
-SAFETY_MARGIN = timedelta(minutes=1)
-"""How long after the trigger's own deadline Airflow ends a deferral that did not end itself."""
+SAFETY_MARGIN = timedelta(minutes=5)
+"""
+How long after the trigger's own deadline Airflow ends a deferral that did not end itself: time for a last look and a
+cancel at a service that hangs. Airflow then calls no ``on_kill``.
+"""
 
 
 class OdiRouterQueueOperator(BaseOperator):
@@ -107,25 +110,27 @@ class OdiRouterQueueOperator(BaseOperator):
             parameters = self.request_parameters()
             if self.output_path is not None:
                 landing.probe(self.output_path)
+            self._stop_if_killed()
             request_id = self.hook.submit(self.endpoint, parameters).request_id
-            submitted_at = datetime.now(UTC)
-            with self._cancelled_on_error(request_id):
+            with self._alive_until_handed_over(request_id):
                 self.log.info("Submitted request %s to %s.", request_id, self.endpoint)
                 self._stop_if_killed()
+                submitted_at = datetime.now(UTC)
                 steps.publish(context, self.hook, self.endpoint, request_id)
-            if not self.wait_for_completion:
-                return self._submitted(request_id, submitted_at)
-            wait = Wait(
-                endpoint=self.endpoint,
-                request_id=request_id,
-                poll_interval=self.poll_interval,
-                deadline=self._deadline(context, submitted_at).timestamp(),
-                cancel_on_timeout=self.cancel_on_timeout,
-                submitted_at=submitted_at.timestamp(),
-            )
-            if self.deferrable:
-                self._defer(wait)
-            with self._cancelled_on_error(request_id):
+                if not self.wait_for_completion:
+                    return self._submitted(request_id, submitted_at)
+                deadline = steps.deadline(context, self.execution_timeout, submitted_at, self.timeout)
+                wait = Wait(
+                    endpoint=self.endpoint,
+                    request_id=request_id,
+                    poll_interval=self.poll_interval,
+                    deadline=deadline.timestamp(),
+                    cancel_on_timeout=self.cancel_on_timeout,
+                    submitted_at=submitted_at.timestamp(),
+                )
+                if self.deferrable:
+                    self._stop_if_killed()
+                    self._defer(wait)
                 event = steps.wait_here(self.hook, wait)
             return self._finish(context, event)
 
@@ -140,7 +145,8 @@ class OdiRouterQueueOperator(BaseOperator):
     def on_kill(self) -> None:
         """Cancel the request if the task is killed while it runs on a worker. A trigger does it while deferred."""
         self._killed = True
-        self._cancel_alive()
+        if self.cancel_on_kill:
+            self._cancel_alive()
 
     def request_parameters(self) -> Mapping[str, Any]:
         """
@@ -151,35 +157,33 @@ class OdiRouterQueueOperator(BaseOperator):
         return self.parameters
 
     @contextmanager
-    def _cancelled_on_error(self, request_id: str) -> Iterator[None]:
-        """Know a request as alive; if this task stops waiting for it, cancel it."""
+    def _alive_until_handed_over(self, request_id: str) -> Iterator[None]:
+        """Know a request as alive until it is a trigger's, has ended, or is another task's; cancel it if that fails."""
+        from airflow_provider_odirouter.compat import TaskDeferred
+
         self._alive = request_id
         try:
             yield
+        except TaskDeferred:
+            self._alive = None
+            raise
         except BaseException:
-            self._cancel_alive()
+            if self.cancel_on_kill or not self._killed:
+                self._cancel_alive()
             raise
         self._alive = None
 
     def _stop_if_killed(self) -> None:
-        # Airflow calls on_kill from a signal handler: a submit that was interrupted by it goes on, to its answer.
+        # Airflow calls on_kill from a signal handler, and what was interrupted by it goes on.
         if self._killed:
-            raise RuntimeError("The task was killed while it submitted.")
+            raise RuntimeError("The task was killed.")
 
     def _cancel_alive(self) -> None:
         from airflow_provider_odirouter.operators import steps
 
-        if self._alive and self.cancel_on_kill:
+        if self._alive:
             request_id, self._alive = self._alive, None
             steps.cancel(self.hook, self.endpoint, request_id)
-
-    def _deadline(self, context: Context, submitted_at: datetime) -> datetime:
-        deadline = submitted_at + timedelta(seconds=self.timeout)
-        started_at = context["ti"].start_date
-        if self.execution_timeout and started_at:
-            # Airflow does not enforce execution_timeout while a task is deferred.
-            deadline = min(deadline, started_at + self.execution_timeout)
-        return deadline
 
     def _defer(self, wait: Wait) -> None:
         from airflow_provider_odirouter.triggers.request import OdiRouterRequestTrigger

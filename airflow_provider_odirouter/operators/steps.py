@@ -11,15 +11,22 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_odirouter import protocol
 from airflow_provider_odirouter.compat import AirflowFailException
-from airflow_provider_odirouter.errors import FileExpiredError, LandingError, OdiRouterError
+from airflow_provider_odirouter.errors import (
+    AnswerError,
+    FileExpiredError,
+    LandingError,
+    OdiRouterError,
+    TransportError,
+)
 from airflow_provider_odirouter.images import landing
 from airflow_provider_odirouter.links import OdiRouterRequestLink
 from airflow_provider_odirouter.models import CancelOutcome, LandedOutput, Manifest, RequestEvent, RequestResult
-from airflow_provider_odirouter.polling import Cancel, Look, Pause, Seen, Wait, error_of, watch
+from airflow_provider_odirouter.polling import CANCEL_FATES, Cancel, Look, Pause, Seen, Wait, error_of, watch
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -95,8 +102,20 @@ def cancel(hook: OdiRouterHook, endpoint: str, request_id: str) -> CancelOutcome
             f"OdiRouterHook({hook.odirouter_conn_id!r}).cancel({endpoint!r}, {request_id!r})",
         )
         return error
-    log.info("Cancelled request %s: %s.", request_id, outcome)
+    level = logging.ERROR if outcome is CancelOutcome.UNSUPPORTED else logging.INFO
+    log.log(level, "Request %s: %s.", request_id, CANCEL_FATES[outcome])
     return outcome
+
+
+def deadline(context: Context, execution_timeout: timedelta | None, since: datetime, seconds: float) -> datetime:
+    """
+    Return when a wait ends: so many seconds after ``since``, or when ``execution_timeout`` is over, if that is sooner.
+
+    Airflow does not enforce ``execution_timeout`` while a task is deferred.
+    """
+    end = since + timedelta(seconds=seconds)
+    started_at = context["ti"].start_date
+    return min(end, started_at + execution_timeout) if execution_timeout and started_at else end
 
 
 def finish(
@@ -114,13 +133,21 @@ def finish(
     """
     if error := error_of(event):
         raise error
-    result = _result(hook, event)
-    if output_path is None:
-        log.warning("No output_path: the pictures stay behind OdiRouter's links, which expire soon.")
-        outputs = tuple(_linked(result))
-    else:
-        outputs = _land(context, hook, event, result, output_path)
-        log.info("Landed %s", ", ".join(str(output.path) for output in outputs))
+    try:
+        result = _result(hook, event)
+        if result.without_link:
+            log.warning("%d of the outputs of %s have no link and are lost.", result.without_link, event.request_id)
+        if output_path is None:
+            log.warning("No output_path: the pictures stay behind OdiRouter's links, which expire soon.")
+            outputs = tuple(_linked(result))
+        else:
+            outputs = _land(context, hook, event, result, output_path)
+            log.info("Landed %s", ", ".join(str(output.path) for output in outputs))
+    except (TransportError, AnswerError, LandingError) as error:
+        error.request_id = event.request_id
+        if error.retry_helps:
+            error.advice = LandingError.advice
+        raise
     return Manifest(
         request_id=event.request_id,
         endpoint=event.endpoint,
@@ -168,11 +195,7 @@ def _land(
         )
 
     try:
-        try:
-            return land(result)
-        except FileExpiredError:
-            # Each result has fresh links; once, since a link that expires at once will do so again.
-            return land(_result(hook, event))
-    except LandingError as error:
-        error.request_id = event.request_id
-        raise
+        return land(result)
+    except FileExpiredError:
+        # Each result has fresh links; once, since a link that expires at once will do so again.
+        return land(_result(hook, event))

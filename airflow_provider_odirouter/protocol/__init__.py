@@ -20,7 +20,7 @@ from airflow_provider_odirouter.protocol.calls import (
     status,
     submit,
 )
-from airflow_provider_odirouter.protocol.refusals import file_error_of
+from airflow_provider_odirouter.protocol.refusals import file_error_of, is_no_such_path
 from airflow_provider_odirouter.protocol.repeats import pause_before_repeat, verdict
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "cancel",
     "file",
     "file_error_of",
+    "is_no_such_path",
     "pause_before_repeat",
     "read_cancel",
     "read_result",

@@ -26,7 +26,7 @@ from airflow_provider_odirouter.protocol.bodies import (
     words_of,
 )
 from airflow_provider_odirouter.protocol.calls import Answer, Call, is_safe_request_id
-from airflow_provider_odirouter.protocol.refusals import error_of
+from airflow_provider_odirouter.protocol.refusals import error_of, is_no_such_path
 
 
 def read_submission(call: Call, answer: Answer) -> Submission:
@@ -37,6 +37,8 @@ def read_submission(call: Call, answer: Answer) -> Submission:
     """
     document = document_of(answer)
     request_id = document.get("request_id") if document else None
+    if type(request_id) is int and document:
+        document["request_id"] = request_id = str(request_id)
     if answer.is_success and document and isinstance(request_id, str) and is_safe_request_id(request_id):
         return Submission.model_validate(document)
     raise error_of(call, answer)
@@ -110,7 +112,8 @@ def read_result(call: Call, answer: Answer) -> RequestResult | RequestStatus:
     records = [*_list(document.get("outputs"))]
     for message in _list(document.get("output")):
         records += _list(message.get("content")) if isinstance(message, dict) else []
-    outputs = tuple(_output(record) for record in records if _has_link(record))
+    by_link = {record["url"]: record for record in records if _has_link(record)}
+    outputs = tuple(map(_output, by_link.values()))
     if not outputs and isinstance(document.get("status"), dict):
         raise error_of(call, answer)
     if not outputs and isinstance(document.get("status"), str):
@@ -124,7 +127,11 @@ def read_result(call: Call, answer: Answer) -> RequestResult | RequestStatus:
             request_id=call.request_id,
         )
     metadata = document.get("metadata")
-    return RequestResult(outputs=outputs, metadata=metadata if is_small_object(metadata) else {})
+    return RequestResult(
+        outputs=outputs,
+        without_link=sum(not _has_link(record) for record in _list(document.get("outputs"))),
+        metadata=metadata if is_small_object(metadata) else {},
+    )
 
 
 def _list(value: object) -> list[Any]:
@@ -139,8 +146,9 @@ def _output(record: dict[str, Any]) -> OutputFile:
     try:
         return OutputFile.model_validate(record)
     except ValidationError:
-        # Only the link matters: what else it says is measured when the file has landed.
-        return OutputFile(url=record["url"])
+        # Only the link and the kind matter: what else it says is measured when the file has landed.
+        kind = {name: value for name in ("type", "content_type") if isinstance(value := record.get(name), str)}
+        return OutputFile(url=record["url"], **kind)
 
 
 def read_cancel(call: Call, answer: Answer) -> CancelOutcome:
@@ -158,5 +166,5 @@ def read_cancel(call: Call, answer: Answer) -> CancelOutcome:
         return CancelOutcome.UNSUPPORTED
     error = error_of(call, answer)
     if isinstance(error, RequestNotFoundError):
-        return CancelOutcome.NOT_FOUND
+        return CancelOutcome.UNSUPPORTED if is_no_such_path(error) else CancelOutcome.NOT_FOUND
     raise error

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import quote
 
 from airflow_provider_odirouter.errors import InvalidParametersError, Problem
@@ -111,9 +111,9 @@ def _path(endpoint: str) -> str:
     return "/".join(quote(segment, safe="") for segment in segments)
 
 
-def is_safe_request_id(request_id: str) -> bool:
+def is_safe_request_id(request_id: object) -> TypeGuard[str]:
     """Return whether a request id is one path segment that stays where it is put."""
-    return "/" not in request_id and _is_safe_segment(request_id)
+    return isinstance(request_id, str) and "/" not in request_id and _is_safe_segment(request_id)
 
 
 def _is_safe_segment(segment: str) -> bool:

@@ -80,6 +80,11 @@ def file_error_of(call: Call, answer: Answer) -> OdiRouterError:
     return LandingError(what, request_id=call.request_id)
 
 
+def is_no_such_path(error: RequestNotFoundError) -> bool:
+    """Return whether a ``404`` is a web framework's of a path that it does not have, whatever the request."""
+    return (error.vendor or "").strip(" .").lower() == "not found"
+
+
 def _kind(number: int, *, submits: bool, readable: bool, code: str | None, words: str) -> type[AnswerError] | None:
     """
     Classify an error by its HTTP status and the vendor's code and words; ``None``: it is not the API's answer.

@@ -21,8 +21,8 @@ LONGEST_PAUSE = 30.0
 
 PATIENCE = {Action.SUBMIT: 30.0, Action.STATUS: 0.0, Action.RESULT: 300.0, Action.CANCEL: 20.0, Action.FILE: 60.0}
 """For how many seconds a call is repeated. Looks are repeated by whoever waits, not here."""
-RATE_LIMIT_PATIENCE = 300.0
-"""For how many seconds a submit is repeated while the service answers ``429``: it certainly was not accepted."""
+RATE_LIMIT_PATIENCE = {Action.SUBMIT: 300.0, Action.CANCEL: 200.0}
+"""For how many seconds while the service answers ``429``: long enough for the longest ``Retry-After``."""
 
 
 def may_repeat(call: Call, error: OdiRouterError) -> bool:
@@ -53,7 +53,7 @@ def pause_before_repeat(call: Call, error: OdiRouterError, *, attempt: int, wait
     patience = PATIENCE[call.action]
     if isinstance(error, RateLimitedError):
         pause = max(pause, error.retry_after or 0.0)
-        patience = RATE_LIMIT_PATIENCE if call.action is Action.SUBMIT else patience
+        patience = RATE_LIMIT_PATIENCE.get(call.action, patience)
     pause *= 1 + luck / 2
     return pause if waited + pause <= patience else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
@@ -87,8 +87,9 @@ class OdiRouterRequestSensor(BaseSensorOperator):
             if self.output_path is not None:
                 landing.probe(self.output_path)
             steps.publish(context, self.hook, self.endpoint, self.request_id)
-        if self.deferrable:
-            self._defer()
+            if self.deferrable:
+                now = datetime.now(UTC)
+                self._defer(steps.deadline(context, self.execution_timeout, now, self.timeout))
         return super().execute(context)
 
     def poke(self, context: Context) -> PokeReturnValue | bool:
@@ -100,11 +101,13 @@ class OdiRouterRequestSensor(BaseSensorOperator):
             try:
                 status = self.hook.get_status(self.endpoint, self.request_id)
             except OdiRouterError as error:
-                self._not_found += isinstance(error, RequestNotFoundError)
-                if not error.passing and not 0 < self._not_found < MAX_NOT_FOUND:
+                missing = isinstance(error, RequestNotFoundError)
+                self._not_found = self._not_found + 1 if missing else 0
+                if not error.passing and not (missing and self._not_found < MAX_NOT_FOUND):
                     raise
                 self.log.warning("%s The sensor goes on.", error)
                 return False
+            self._not_found = 0
             self.log.info("Request %s is %s.", self.request_id, status.word)
             if not status.state.terminal:
                 return False
@@ -119,10 +122,9 @@ class OdiRouterRequestSensor(BaseSensorOperator):
         with self._sensor_errors():
             return self._finish(context, RequestEvent.model_validate(event))
 
-    def _defer(self) -> None:
+    def _defer(self, deadline: datetime) -> None:
         from airflow_provider_odirouter.triggers.request import OdiRouterRequestTrigger
 
-        deadline = datetime.now(UTC) + timedelta(seconds=self.timeout)
         self.defer(
             trigger=OdiRouterRequestTrigger(
                 odirouter_conn_id=self.odirouter_conn_id,
@@ -134,7 +136,7 @@ class OdiRouterRequestSensor(BaseSensorOperator):
                 cancel_on_timeout=self.cancel_on_timeout,
             ),
             method_name="execute_complete",
-            timeout=timedelta(seconds=self.timeout) + SAFETY_MARGIN,
+            timeout=deadline - datetime.now(UTC) + SAFETY_MARGIN,
         )
 
     def _finish(self, context: Context, event: RequestEvent) -> dict[str, Any]:
@@ -144,22 +146,36 @@ class OdiRouterRequestSensor(BaseSensorOperator):
 
     @contextmanager
     def _sensor_errors(self) -> Iterator[None]:
+        """Skip instead of failing, with ``never_fail``; Airflow itself does so only where it pokes."""
+        from airflow_provider_odirouter.compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
+        from airflow_provider_odirouter.errors import OdiRouterError
+
+        try:
+            with self._told_errors():
+                yield
+        except (OdiRouterError, AirflowFailException, AirflowSensorTimeout) as error:
+            if self.never_fail:
+                raise AirflowSkipException(str(error)) from error
+            raise
+
+    @contextmanager
+    def _told_errors(self) -> Iterator[None]:
         """
-        Raise what Airflow knows of a sensor, so that ``soft_fail`` and ``never_fail`` work while deferred too.
+        Raise what Airflow knows of a sensor, so that ``soft_fail`` works while deferred too.
 
         A sensor does not submit: what has ended badly ends in the same way in its next try.
         """
         from airflow_provider_odirouter.compat import (
             AirflowFailException,
             AirflowSensorTimeout,
-            AirflowSkipException,
         )
         from airflow_provider_odirouter.errors import (
+            AnswerError,
             LandingError,
-            OdiRouterError,
             RequestError,
             RequestTimeoutError,
             RequestUnwatchedError,
+            TransportError,
         )
         from airflow_provider_odirouter.operators import steps
 
@@ -170,13 +186,9 @@ class OdiRouterRequestSensor(BaseSensorOperator):
             if not self.cancel_on_timeout:
                 error.advice = "It may still be running: clear this sensor to wait for it again."
             raise AirflowSensorTimeout(str(error)) from error
-        except (RequestUnwatchedError, LandingError) as error:
+        except (RequestUnwatchedError, LandingError, TransportError, AnswerError) as error:
             error.advice = "A retry of this sensor tries it again."
             raise
         except RequestError as error:
             error.advice = "Clear the task that submitted it, to submit a new one."
             raise AirflowFailException(str(error)) from error
-        except OdiRouterError as error:
-            if self.never_fail:
-                raise AirflowSkipException(str(error)) from error
-            raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable
@@ -13,7 +14,17 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_odirouter.compat import TRIGGERER_CALLS_ON_KILL
 from airflow_provider_odirouter.errors import OdiRouterError
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
-from airflow_provider_odirouter.polling import FIRST_LOOK_IN_TRIGGER, Cancel, Look, Pause, Seen, Wait, watch
+from airflow_provider_odirouter.models import CancelOutcome
+from airflow_provider_odirouter.polling import (
+    CANCEL_FATES,
+    FIRST_LOOK_IN_TRIGGER,
+    Cancel,
+    Look,
+    Pause,
+    Seen,
+    Wait,
+    watch,
+)
 from airflow_provider_odirouter.triggers.ownership import ask_early, is_orphaned
 
 if TYPE_CHECKING:
@@ -179,7 +190,8 @@ class OdiRouterRequestTrigger(BaseTrigger):
                 by_hand,
             )
         else:
-            self.log.info("Request %s was cancelled, since its task was killed: %s.", self.request_id, outcome)
+            level = logging.ERROR if outcome is CancelOutcome.UNSUPPORTED else logging.INFO
+            self.log.log(level, "The task was killed. Request %s: %s.", self.request_id, CANCEL_FATES[outcome])
 
 
 async def _or_error(call: Awaitable[T]) -> T | OdiRouterError:

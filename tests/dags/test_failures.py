@@ -11,6 +11,8 @@ from airflow.sdk import DAG
 
 from airflow_provider_odirouter import polling
 from airflow_provider_odirouter.errors import LandingError, StorageError
+from airflow_provider_odirouter.images import landing
+from airflow_provider_odirouter.operators import steps
 from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
 from airflow_provider_odirouter.operators.queue import OdiRouterQueueOperator
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
@@ -207,6 +209,44 @@ def test_a_task_killed_while_it_runs_cancels_its_request(
     assert run.state == "failed"
     assert actions(sandbox).count("submit") == actions(sandbox).count("cancel") == 1
     assert not sandbox.alive
+
+
+def test_a_task_killed_before_its_submit_costs_nothing(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landing, "probe", lambda _: kill_task())
+    run = run_dag(edit(pictures, retries=0, output_path=str(tmp_path)))
+    assert run.error == "The task was killed."
+    assert actions(sandbox) == []
+
+
+def test_a_task_killed_just_before_it_defers_cancels_its_request(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.configure(run_seconds=60)
+    deadline = steps.deadline
+
+    def kill_first(*arguments: Any) -> Any:
+        kill_task()
+        return deadline(*arguments)
+
+    monkeypatch.setattr(steps, "deadline", kill_first)
+    run = run_dag(edit(pictures, retries=0, deferrable=True))
+    assert run.error == "The task was killed."
+    assert actions(sandbox) == ["submit", "cancel"]
+
+
+def test_an_error_after_the_submit_cancels_it_even_if_a_kill_would_not(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError("no XCom today")
+
+    monkeypatch.setattr(steps, "publish", fail)
+    sandbox.configure(run_seconds=60)
+    run = run_dag(edit(pictures, retries=0, cancel_on_kill=False))
+    assert run.error == "no XCom today"
+    assert actions(sandbox) == ["submit", "cancel"]
 
 
 def test_a_killed_task_leaves_its_request_alone_if_told_so(

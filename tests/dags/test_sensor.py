@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import pytest
 from airflow.sdk import DAG
 
 from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
-from airflow_provider_odirouter.sandbox import Sandbox
+from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 from airflow_provider_odirouter.sensors.request import OdiRouterRequestSensor
+from tests.conftest import Listener
 from tests.dags.conftest import RunDag, actions
 
 
@@ -72,6 +74,35 @@ def test_a_sensor_of_an_unknown_request_fails_after_a_few_looks(run_dag: RunDag,
     run = run_dag(dag)
     assert "does not know this request" in run.error
     assert actions(sandbox) == ["status"] * 3
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_sensor_with_never_fail_skips_whatever_is_wrong(deferrable: bool, run_dag: RunDag, sandbox: Sandbox) -> None:
+    with DAG("never") as dag:
+        OdiRouterRequestSensor(task_id="wait", request_id="../escape", never_fail=True, deferrable=deferrable)
+    assert run_dag(dag).state_of("wait") == ["skipped"]
+
+
+def test_a_wrong_key_is_told_at_once_even_after_a_404(
+    run_dag: RunDag, sandbox: Sandbox, listeners: list[Listener], pictures: Path
+) -> None:
+    def change_key(entry: JournalEntry) -> None:
+        if entry.action == "status":
+            sandbox.configure(api_key="another")
+
+    sandbox.configure(not_found_seconds=0.3, run_seconds=60)
+    listeners.append(change_key)
+    run = run_dag(submit_then_wait(pictures, deferrable=False, poke_interval=0.5, timeout=30))
+    assert "refuses the API key" in run.error
+    assert actions(sandbox) == ["submit", "status", "status"]
+
+
+def test_a_shorter_execution_timeout_counts_for_a_deferred_sensor(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path
+) -> None:
+    sandbox.configure(run_seconds=60)
+    run = run_dag(submit_then_wait(pictures, execution_timeout=timedelta(seconds=2)))
+    assert [type(error).__name__ for error in run.errors] == ["AirflowSensorTimeout"]
 
 
 def test_a_sensor_refuses_an_impossible_interval() -> None:

@@ -235,7 +235,7 @@ class TestRateLimit:
             connect(serve(self.limit).base_url).cancel(ENDPOINT, "mmsu_1")
 
         assert min(pauses.taken) >= 7
-        assert pauses.total <= 20
+        assert pauses.total <= 200
 
 
 class TestAnswers:

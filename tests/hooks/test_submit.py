@@ -145,7 +145,7 @@ class TestLost:
 
         self.assert_lost_once(connect(base_url, timeout=0.2), sandbox, pauses)
 
-    @pytest.mark.parametrize("request_id", ["../../admin", "a/b", "", "a\nb", 7, None, ["x"], "  "])
+    @pytest.mark.parametrize("request_id", ["../../admin", "a/b", "", "a\nb", 7.5, None, ["x"], "  "])
     def test_after_an_answer_whose_request_id_is_none(
         self, connect: Connect, serve: Serve, pauses: Pauses, request_id: Any
     ) -> None:

@@ -75,11 +75,15 @@ def test_a_submission_without_a_request_id_is_an_error(body: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
-    "request_id", [None, "", " ", 5, True, [], {}, ".", "..", "a/b", "a\\b", "a\n", "\x00"], ids=repr
+    "request_id", [None, "", " ", 5.5, True, [], {}, ".", "..", "a/b", "a\\b", "a\n", "\x00"], ids=repr
 )
 def test_a_submission_without_a_usable_request_id_is_an_error(request_id: Any) -> None:
     with pytest.raises(UnreadableAnswerError):
         read_submission(SUBMIT, answer(200, {"request_id": request_id, "status": "QUEUED"}))
+
+
+def test_a_request_id_may_be_a_number() -> None:
+    assert read_submission(SUBMIT, answer(200, {"request_id": 123})).request_id == "123"
 
 
 def test_a_request_id_in_an_error_does_not_make_it_a_submission() -> None:
@@ -281,7 +285,7 @@ def test_the_other_shape_of_a_result_is_read_into_one_list() -> None:
 
 def test_a_result_may_name_nothing_but_a_url() -> None:
     assert result_of({"outputs": [{"url": "https://cdn.example/0"}]}) == RequestResult(
-        outputs=(OutputFile(type="image", url="https://cdn.example/0"),), metadata={}
+        outputs=(OutputFile(url="https://cdn.example/0"),), metadata={}
     )
 
 
@@ -296,6 +300,22 @@ def test_unknown_fields_of_an_output_are_kept() -> None:
 def test_a_link_is_taken_even_if_the_rest_of_its_record_makes_no_sense(field: dict[str, Any]) -> None:
     [output] = result_of({"outputs": [{"url": "https://cdn.example/0", **field}]}).outputs
     assert output == OutputFile(url="https://cdn.example/0")
+
+
+def test_a_link_in_both_shapes_is_one_output() -> None:
+    record = {"type": "image", "url": "https://cdn.example/0"}
+    assert len(result_of({"outputs": [record], "output": [{"content": [record]}]}).outputs) == 1
+
+
+def test_outputs_without_a_link_are_counted() -> None:
+    assert result_of({"outputs": [{"url": "u"}, {}, {"url": ""}]}).without_link == 2
+
+
+def test_the_kind_of_an_output_survives_a_record_that_makes_no_sense() -> None:
+    [output] = result_of(
+        {"outputs": [{"url": "u", "type": "video", "content_type": "video/mp4", "width": "?"}]}
+    ).outputs
+    assert (output.type, output.content_type) == ("video", "video/mp4")
 
 
 def test_records_without_a_link_are_passed_over() -> None:

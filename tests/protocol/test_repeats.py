@@ -147,7 +147,7 @@ def test_a_rate_limited_call_waits_at_least_as_long_as_the_service_asks(
         (RESULT, rate_limited(), 300.0),
         (RESULT, NO_REQUEST, 300.0),
         (CANCEL, NO_ANSWER, 20.0),
-        (CANCEL, rate_limited(), 20.0),
+        (CANCEL, rate_limited(), 200.0),
         (FILE, NO_ANSWER, 60.0),
     ],
     ids=lambda value: str(value.action) if isinstance(value, Call) else None,
@@ -158,9 +158,12 @@ def test_a_call_is_repeated_as_long_as_patience_lasts(call: Call, error: OdiRout
 
 
 def test_a_pause_that_outlasts_patience_is_not_begun() -> None:
-    assert pause(CANCEL, rate_limited(21.0)) is None
-    assert pause(CANCEL, rate_limited(20.0)) == 20.0
-    assert pause(CANCEL, rate_limited(20.0), luck=0.1) is None
+    assert pause(CANCEL, rate_limited(120.0), waited=80.0) == 120.0
+    assert pause(CANCEL, rate_limited(120.0), waited=80.1) is None
+
+
+def test_a_cancel_has_the_patience_for_the_longest_retry_after() -> None:
+    assert pause(CANCEL, rate_limited(120.0), luck=1.0) == 180.0
 
 
 # --- What a call that is given up has come to
