@@ -232,9 +232,7 @@ class RequestNotFoundError(AnswerError):
 
 
 class RateLimitedError(AnswerError):
-    """
-    Too many calls (``429``).
-    """
+    """Too many calls (``429``)."""
 
     passing = True
     advice = "Lower the concurrency (an Airflow pool does it), or raise the account's limit; a retry may succeed."
