@@ -16,9 +16,8 @@ from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.sdk import DAG
 from airflow.sdk.execution_time import task_runner
 
+from airflow_provider_odirouter.compat import TaskDeferred
 from airflow_provider_odirouter.sandbox import Sandbox
-
-TaskDeferred = vars(task_runner)["TaskDeferred"]
 
 
 @pytest.fixture(scope="session")
