@@ -17,6 +17,12 @@ endif
 READY := $(VENV)/.ready
 IN_VENV := $(VENV)/bin
 
+# Make would take a $ in them for its own.
+override PROMPT := $(value PROMPT)
+override IMAGE := $(value IMAGE)
+override OUTPUT := $(value OUTPUT)
+export PROMPT IMAGE OUTPUT
+
 .PHONY: demo test lint types format wheel clean
 .DEFAULT_GOAL := test
 

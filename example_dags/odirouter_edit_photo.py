@@ -21,12 +21,11 @@ with DAG(
         "prompt": Param("Turn the coffee into hot chocolate", type="string"),
         "output_path": Param("/data/edited", type="string"),
     },
-    render_template_as_native_obj=True,
 ) as dag:
     OdiRouterImageEditOperator(
         task_id="edit",
         prompt="{{ params.prompt }}",
         images=["{{ params.image }}"],
-        mask="{{ params.mask }}",
+        mask="{{ params.mask or '' }}",
         output_path="{{ params.output_path }}",
     )

@@ -31,8 +31,9 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
     Edit pictures with OdiRouter's ``gpt_image_1_edit``.
 
     Literal values are checked when the Dag is parsed, rendered ones before anything is sent; every broken rule is
-    named at once, with its field. Local pictures are read on the worker and sent along. What is not set is not sent:
-    the defaults are the server's. Everything else is as in :class:`OdiRouterQueueOperator`.
+    named at once, with its field. A template that renders to nothing sets nothing. Local pictures are read on the
+    worker and sent along. What is not set is not sent: the defaults are the server's. Everything else is as in
+    :class:`OdiRouterQueueOperator`.
 
     :param prompt: What to do, 1 to 32,000 characters.
     :param images: The pictures to edit, 1 to 16: ``http(s)`` URLs, paths or ``file://`` URLs; local ones are PNG, JPEG
@@ -104,7 +105,9 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
         return edit.to_parameters() | pictures
 
     def _edit_values(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in EDIT_FIELDS}
+        values = {name: getattr(self, name) for name in EDIT_FIELDS}
+        # A template that renders to nothing sets nothing; but what is required is missed.
+        return {name: None if value == "" and name != "prompt" else value for name, value in values.items()}
 
 
 def _is_open(value: object) -> bool:

@@ -75,8 +75,8 @@ class OdiRouterQueueOperator(BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         for name, seconds in (("poll_interval", poll_interval), ("timeout", timeout)):
-            if seconds <= 0:
-                raise ValueError(f"{name} must be more than 0 seconds, not {seconds!r}")
+            if not isinstance(seconds, int | float) or seconds <= 0:
+                raise ValueError(f"{name} must be a number, more than 0 seconds, not {seconds!r}")
         self.endpoint = endpoint
         self.parameters = parameters
         self.odirouter_conn_id = odirouter_conn_id

@@ -90,13 +90,14 @@ def test_mapped_edits_get_requests_and_files_of_their_own(
 
 
 def test_templates_are_rendered_before_they_are_checked(run_dag: RunDag, sandbox: Sandbox, pictures: Path) -> None:
-    with DAG("texts", params={"n": 3, "picture": ""}) as dag:
+    with DAG("texts", params={"n": 3, "picture": "", "mask": None}) as dag:
         OdiRouterImageEditOperator(
             task_id="edit",
             prompt="{{ dag.dag_id }}",
             images=["{{ params.picture }}"],
             n="{{ params.n }}",
             size="{{ '1024x1024' }}",
+            mask="{{ params.mask or '' }}",
             deferrable=False,
         )
     run = run_dag(dag, picture=str(pictures / "coffee.png"))
@@ -104,6 +105,7 @@ def test_templates_are_rendered_before_they_are_checked(run_dag: RunDag, sandbox
     assert run.state == "success", run.error
     [submit] = [entry for entry in sandbox.journal if entry.action == "submit"]
     assert (submit.body["prompt"], submit.body["n"], submit.body["size"]) == ("texts", 3, "1024x1024")
+    assert "mask" not in submit.body
 
 
 def test_native_templates_may_leave_a_field_unset(run_dag: RunDag, sandbox: Sandbox, pictures: Path) -> None:

@@ -64,9 +64,9 @@ def test_an_upstream_output_is_not_checked_before_it_is_there() -> None:
         OdiRouterImageEditOperator(task_id="nested", prompt="Blue", images=mixed)
 
 
-@pytest.mark.parametrize("arguments", [{"timeout": 0}, {"poll_interval": -1}])
+@pytest.mark.parametrize("arguments", [{"timeout": 0}, {"poll_interval": -1}, {"timeout": "10"}])
 def test_impossible_times_are_refused(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="must be more than 0 seconds"):
+    with pytest.raises(ValueError, match="must be a number, more than 0 seconds"):
         OdiRouterQueueOperator(task_id="make", endpoint="e", parameters={}, **arguments)
 
 

@@ -65,11 +65,11 @@ async def the_event(trigger: OdiRouterRequestTrigger) -> RequestEvent:
     return event
 
 
-def owned(monkeypatch: pytest.MonkeyPatch, *, orphaned: bool) -> None:
-    """Answer the ownership check, which needs a triggerer's supervisor."""
+def owned(monkeypatch: pytest.MonkeyPatch, *, orphaned: bool, seconds: float = 0.01) -> None:
+    """Answer the ownership check, which needs a triggerer's supervisor, after a while."""
 
     async def check(*_: object, **__: object) -> bool:
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(seconds)
         return orphaned
 
     monkeypatch.setattr(module, "is_orphaned", check)
@@ -189,7 +189,7 @@ async def test_a_cancel_is_finished_though_airflow_cancels_on_kill_again_and_aga
     trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sandbox.configure(run_seconds=60, latency_seconds=0.3)
-    owned(monkeypatch, orphaned=True)
+    owned(monkeypatch, orphaned=True, seconds=0.3)
     one = trigger()
     killing = asyncio.create_task(one.on_kill())
     while not killing.done():
