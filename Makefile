@@ -8,11 +8,11 @@ export UV_PYTHON_DOWNLOADS := never
 
 ifdef AIRFLOW
 VENV := .venv-airflow-$(AIRFLOW)
-# What an older Airflow and its packages warn of among themselves is no news.
-WARNINGS := -W default
+# The tests that need Airflow. What an older one and its packages warn of among themselves is no news.
+TESTS := -W default tests/dags tests/triggers tests/hooks tests/images tests/test_provider.py
 else
 VENV := .venv
-WARNINGS :=
+TESTS := --cov --cov-report=term
 endif
 READY := $(VENV)/.ready
 IN_VENV := $(VENV)/bin
@@ -31,7 +31,7 @@ demo: $(READY)
 
 # Many tests wait for a clock: four processes keep two cores busy.
 test: $(READY)
-	$(IN_VENV)/python -m pytest -n 4 $(WARNINGS) --cov --cov-report=term
+	$(IN_VENV)/python -m pytest -n 4 $(TESTS)
 
 lint: $(READY)
 	$(IN_VENV)/ruff check

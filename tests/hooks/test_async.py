@@ -277,12 +277,9 @@ class TestMany:
         async with connect(server.base_url) as hook:
             await hook.aget_status(*LOOK)
             watching = asyncio.create_task(watch())
-            began = time.monotonic()
             await asyncio.gather(*[hook.aget_status(*LOOK) for _ in range(30)])
-            took = time.monotonic() - began
             watching.cancel()
 
-        assert took < 30 * 0.2 / 2
         assert len(lags) > 5
 
     @staticmethod

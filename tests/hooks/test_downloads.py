@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -208,12 +207,9 @@ def test_a_file_that_trickles_is_bounded(
 
     server = serve(behave)
     monkeypatch.setattr(odirouter, "FILE_TIMEOUT", 0.1)
-    began = time.monotonic()
 
     with pytest.raises(NoAnswerError, match=r"took longer than 0\.1 s"):
         connect(server.base_url).download(ENDPOINT, ID, f"{server.origin}/a.png", io.BytesIO())
-
-    assert time.monotonic() - began < 5
 
 
 def test_a_large_file_may_take_longer_than_a_call(connect: Connect, serve: Serve) -> None:
