@@ -15,6 +15,7 @@ from airflow_provider_odirouter.images import landing
 from airflow_provider_odirouter.operators import steps
 from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
 from airflow_provider_odirouter.operators.queue import OdiRouterQueueOperator
+from airflow_provider_odirouter.protocol import Action, repeats
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 from tests.conftest import Listener
 from tests.dags.conftest import RunDag, actions, kill_task
@@ -247,6 +248,24 @@ def test_an_error_after_the_submit_cancels_it_even_if_a_kill_would_not(
     run = run_dag(edit(pictures, retries=0, cancel_on_kill=False))
     assert run.error == "no XCom today"
     assert actions(sandbox) == ["submit", "cancel"]
+
+
+def test_a_request_that_cannot_be_cancelled_is_told_loudly(
+    run_dag: RunDag,
+    sandbox: Sandbox,
+    pictures: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setitem(repeats.PATIENCE, Action.CANCEL, 0.0)
+    sandbox.configure(run_seconds=60, server_errors=None, fault_actions={"cancel"})
+    run = run_dag(edit(pictures, timeout=1, retries=0, execution_timeout=timedelta(seconds=1)))
+    assert "It could not be cancelled" in run.error
+    assert "To cancel it by hand: OdiRouterHook(…).cancel('gpt_image_1_edit'" in run.error
+
+    monkeypatch.setattr(steps, "publish", lambda *_: 1 / 0)
+    run_dag(edit(pictures, retries=0))
+    assert "may be running with nobody waiting for it, and be paid" in caplog.text
 
 
 def test_a_killed_task_leaves_its_request_alone_if_told_so(
