@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 from airflow.triggers.base import BaseTrigger
 
 try:
@@ -10,6 +11,7 @@ try:
         AirflowNotFoundException,
         AirflowSensorTimeout,
         AirflowSkipException,
+        AirflowTaskTimeout,
         TaskDeferred,
     )
 except ImportError:  # Airflow 3.1
@@ -18,6 +20,7 @@ except ImportError:  # Airflow 3.1
         AirflowNotFoundException,
         AirflowSensorTimeout,
         AirflowSkipException,
+        AirflowTaskTimeout,
         TaskDeferred,
     )
 
@@ -31,10 +34,13 @@ TRIGGERER_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")
 
 __all__ = [
     "TRIGGERER_CALLS_ON_KILL",
+    "TRIGGER_FAIL_REPR",
     "AirflowFailException",
     "AirflowNotFoundException",
     "AirflowSensorTimeout",
     "AirflowSkipException",
+    "AirflowTaskTimeout",
     "TaskDeferred",
+    "TriggerFailureReason",
     "determine_kwargs",
 ]

@@ -32,9 +32,10 @@ Everything that can go wrong, as one tree.
         ├── FileExpiredError        the link to a picture is no longer valid
         └── StorageError            the output path cannot be written
 
-Two facts about each class decide what happens next, and both are stated here and nowhere else: ``passing`` (the same
-call may well succeed a moment later) and ``retry_helps`` (a new try of the Airflow task can cure it). This module
-must never import Airflow: the operators translate ``retry_helps`` into Airflow's own exceptions.
+Three facts about each class decide what happens next, and they are stated here and nowhere else: ``passing`` (the same
+call may well succeed a moment later), ``retry_helps`` (a new try of the Airflow task can cure it) and ``request_over``
+(a new try has to submit a new request). This module must never import Airflow: the operators translate ``retry_helps``
+into Airflow's own exceptions.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class OdiRouterError(Exception):
     """Whether the same call may succeed a moment later."""
     retry_helps: ClassVar[bool] = True
     """Whether a new try of the Airflow task can cure it."""
+    request_over: bool = False
+    """Whether nothing is left of the request that a new try could wait for or fetch."""
     advice: str = ""
 
     def __init__(
@@ -268,6 +271,7 @@ class RequestError(OdiRouterError):
 class RequestFailedError(RequestError):
     """The service ended the request with an error, such as ``INFERENCE_FAILURE``."""
 
+    request_over = True
     advice = "A retry submits a new request."
 
 
@@ -281,6 +285,7 @@ class RequestRefusedError(RequestFailedError):
 class RequestCanceledError(RequestError):
     """The request was cancelled, but not by this task."""
 
+    request_over = True
     advice = "Find out who cancelled it; a retry submits a new request."
 
 
@@ -291,6 +296,7 @@ class RequestTimeoutError(RequestError):
 class RequestLostError(RequestError):
     """The service does not know the request any more."""
 
+    request_over = True
     advice = (
         "Check that the endpoint and the API key are this request's own; a retry submits a new request. "
         "If this one was paid, tell OdiRouter's support its id."
@@ -314,6 +320,7 @@ class NoOutputError(LandingError):
     """The result of a request that succeeded names no file."""
 
     retry_helps = False
+    request_over = True
     advice = "Report this to OdiRouter with the request's id; a new request would be paid anew."
 
 

@@ -52,6 +52,10 @@ CANCEL_FATES = {
 """What each outcome of a cancel means for the request."""
 
 
+OVER_AFTER_CANCEL = frozenset({CancelOutcome.REQUESTED, CancelOutcome.NOT_FOUND})
+"""The outcomes of a cancel after which nothing is left of the request."""
+
+
 @dataclass(frozen=True)
 class Wait:
     """What is waited for, and how."""
@@ -195,6 +199,7 @@ def error_of(event: RequestEvent) -> OdiRouterError | None:
     :return: ``None`` if the request succeeded.
     """
     request = event.request_id
+    error: OdiRouterError
     match event.ending:
         case Ending.SUCCEEDED:
             return None
@@ -212,22 +217,29 @@ def error_of(event: RequestEvent) -> OdiRouterError | None:
             return RequestLostError(what, vendor=event.vendor, request_id=request)
         case Ending.UNWATCHED:
             what = f"The request to {event.endpoint} may be alive, but cannot be looked at: {event.reason}"
-            return RequestUnwatchedError(what, vendor=event.vendor, request_id=request, advice=_fate(event))
+            error = RequestUnwatchedError(what, vendor=event.vendor, request_id=request, advice=_fate(event))
         case Ending.TIMED_OUT:
             what = (
                 f"The request to {event.endpoint} did not end before its deadline; "
                 f"the wait was given up at {event.at:%Y-%m-%d %H:%M:%S} UTC."
             )
             advice = f"{_fate(event)} Raise `timeout` (or `execution_timeout`) if edits need longer."
-            return RequestTimeoutError(what, request_id=request, advice=advice)
+            error = RequestTimeoutError(what, request_id=request, advice=advice)
+    error.request_over = not may_be_alive(event)
+    return error
+
+
+def may_be_alive(event: RequestEvent) -> bool:
+    """Return whether a wait was given up, but not its request."""
+    return event.ending in {Ending.UNWATCHED, Ending.TIMED_OUT} and event.cancel not in OVER_AFTER_CANCEL
 
 
 def _fate(event: RequestEvent) -> str:
     """Say what became of a request that nobody waits for any more, and what a retry does."""
     by_hand = f"To cancel it by hand: OdiRouterHook(…).cancel({event.endpoint!r}, {event.request_id!r})."
-    anew = "a retry submits a new request"
+    retry = "a retry goes on with it" if event.handed_on else "a retry submits a new request"
     if event.cancel:
-        return f"{CANCEL_FATES[event.cancel]}; {anew}."
+        return f"{CANCEL_FATES[event.cancel]}; {retry}."
     if event.cancel_error:
-        return f"It could not be cancelled ({event.cancel_error}) and may be paid; {anew}. {by_hand}"
-    return f"It was left running and may be paid; {anew}. {by_hand}"
+        return f"It could not be cancelled ({event.cancel_error}) and may be paid; {retry}. {by_hand}"
+    return f"It was left running and may be paid; {retry}. {by_hand}"

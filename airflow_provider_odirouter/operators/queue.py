@@ -15,8 +15,10 @@ from airflow_provider_odirouter.links import OdiRouterRequestLink
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_odirouter.durability import Memory, OnLostSubmit, Submitted
+    from airflow_provider_odirouter.errors import OdiRouterError
     from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
-    from airflow_provider_odirouter.models import RequestEvent
+    from airflow_provider_odirouter.models import CancelOutcome, RequestEvent
     from airflow_provider_odirouter.polling import Wait
 
 SAFETY_MARGIN = timedelta(minutes=5)
@@ -35,7 +37,7 @@ class OdiRouterQueueOperator(BaseOperator):
     "submitted_at", "completed_at", "inference_seconds", "metadata"}``. Outputs never go through XCom.
 
     What a retry cannot cure (rejected parameters, a bad key, no balance, refused content) fails the task for good;
-    so does a submit whose fate is unknown, since a second one could be paid too.
+    so does a submit that brings no answer, since a second one could be paid too.
 
     :param endpoint: The model, such as ``gpt_image_2_edit``.
     :param parameters: The endpoint's parameters, sent as they are.
@@ -49,8 +51,14 @@ class OdiRouterQueueOperator(BaseOperator):
     :param timeout: Seconds from the submission to the end of the wait. Default: 900. ``execution_timeout`` counts too,
         if it is shorter.
     :param cancel_on_kill: Cancel the request when the task is killed, cleared or marked. Default: true.
-    :param cancel_on_timeout: Cancel the request when ``timeout`` has passed, or when it cannot be looked at any more.
-        Default: true.
+    :param cancel_on_timeout: Cancel the request when ``timeout`` has passed, or when it cannot be looked at any more
+        and no retry will. Default: true.
+    :param durable: Remember the request between tries (Airflow 3.3 and later), crashes included: a retry waits for a
+        live request, and takes the result of one that has succeeded. Clearing the task takes a result as well, but
+        cancels a live request and submits afresh. Default: true.
+    :param on_lost_submit: What a retry does if the worker died during the submit, so that nobody knows whether a
+        request was made and paid: ``"submit"`` again, with a warning (default), or ``"fail"``, until the task is
+        cleared.
     """
 
     template_fields: Sequence[str] = ("endpoint", "parameters", "odirouter_conn_id", "output_path")
@@ -71,12 +79,16 @@ class OdiRouterQueueOperator(BaseOperator):
         timeout: float = 900.0,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
+        durable: bool = True,
+        on_lost_submit: OnLostSubmit = "submit",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         for name, seconds in (("poll_interval", poll_interval), ("timeout", timeout)):
             if not isinstance(seconds, int | float) or seconds <= 0:
                 raise ValueError(f"{name} must be a number, more than 0 seconds, not {seconds!r}")
+        if on_lost_submit not in ("submit", "fail"):
+            raise ValueError(f"on_lost_submit must be 'submit' or 'fail', not {on_lost_submit!r}")
         self.endpoint = endpoint
         self.parameters = parameters
         self.odirouter_conn_id = odirouter_conn_id
@@ -87,6 +99,8 @@ class OdiRouterQueueOperator(BaseOperator):
         self.timeout = timeout
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
+        self.durable = durable
+        self.on_lost_submit = on_lost_submit
         self._hook: OdiRouterHook | None = None
         self._alive: str | None = None
         self._killed = False
@@ -101,34 +115,33 @@ class OdiRouterQueueOperator(BaseOperator):
         return self._hook
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Submit, wait, and return the manifest."""
+        """Submit, or go on with the request of an earlier try; wait, and return the manifest."""
         from airflow_provider_odirouter.images import landing
-        from airflow_provider_odirouter.operators import steps
-        from airflow_provider_odirouter.polling import Wait
+        from airflow_provider_odirouter.operators import recovery, steps
 
         with steps.airflow_errors():
             parameters = self.request_parameters()
             if self.output_path is not None:
                 landing.probe(self.output_path)
-            self._stop_if_killed()
-            request_id = self.hook.submit(self.endpoint, parameters).request_id
-            with self._alive_until_handed_over(request_id):
-                self.log.info("Submitted request %s to %s.", request_id, self.endpoint)
+            memory = self._memory(context)
+            if self.durable and not memory.lasts:
+                self.log.info("This Airflow has no task state store: a try that dies takes its request with it.")
+            intent = recovery.intent_of(context, self.odirouter_conn_id, self.endpoint, parameters)
+            earlier = recovery.earlier_request(
+                self.hook, memory, intent, cancel_live=self.cancel_on_kill, on_lost_submit=self.on_lost_submit
+            )
+            if earlier is None:
                 self._stop_if_killed()
-                submitted_at = datetime.now(UTC)
-                steps.publish(context, self.hook, self.endpoint, request_id)
+            request = earlier.request if earlier else recovery.submit(self.hook, memory, intent, parameters)
+            with self._alive_until_handed_over(context, memory, request.request_id):
+                self._stop_if_killed()
+                memory.note(request)
+                steps.publish(context, self.hook, self.endpoint, request.request_id)
                 if not self.wait_for_completion:
-                    return self._submitted(request_id, submitted_at)
-                deadline = steps.deadline(context, self.execution_timeout, submitted_at, self.timeout)
-                wait = Wait(
-                    endpoint=self.endpoint,
-                    request_id=request_id,
-                    poll_interval=self.poll_interval,
-                    deadline=deadline.timestamp(),
-                    cancel_on_timeout=self.cancel_on_timeout,
-                    submitted_at=submitted_at.timestamp(),
-                )
-                if self.deferrable:
+                    memory.forget()
+                    return self._submitted(request)
+                wait = self._wait(context, request)
+                if self.deferrable and not (earlier and earlier.succeeded):
                     self._stop_if_killed()
                     self._defer(wait)
                 event = steps.wait_here(self.hook, wait)
@@ -141,6 +154,34 @@ class OdiRouterQueueOperator(BaseOperator):
 
         with steps.airflow_errors():
             return self._finish(context, RequestEvent.model_validate(event))
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after a deferral, also after one that its trigger did not end: Airflow itself would only fail then."""
+        from airflow_provider_odirouter.compat import TRIGGER_FAIL_REPR
+
+        if next_method == TRIGGER_FAIL_REPR:
+            next_method = "execute_without_trigger"
+        return super().resume_execution(next_method, next_kwargs, context)
+
+    def execute_without_trigger(
+        self, context: Context, error: str = "Unknown", traceback: list[str] | None = None
+    ) -> dict[str, Any]:
+        """
+        Have a last look at a request whose trigger has crashed, or did not end in time, and go on from there.
+
+        :param error: Airflow's reason.
+        :param traceback: Of the trigger's crash.
+        """
+        from airflow_provider_odirouter.operators import recovery, steps
+
+        with steps.airflow_errors():
+            memory = self._memory(context)
+            wait = recovery.wait_without_trigger(
+                context, memory, self.endpoint, cancel_on_timeout=self.cancel_on_timeout
+            )
+            with self._alive_until_handed_over(context, memory, wait.request_id):
+                event = steps.last_look(self.hook, wait, error, traceback)
+            return self._finish(context, event)
 
     def on_kill(self) -> None:
         """Cancel the request if the task is killed while it runs on a worker. A trigger does it while deferred."""
@@ -157,9 +198,10 @@ class OdiRouterQueueOperator(BaseOperator):
         return self.parameters
 
     @contextmanager
-    def _alive_until_handed_over(self, request_id: str) -> Iterator[None]:
-        """Know a request as alive until it is a trigger's, has ended, or is another task's; cancel it if that fails."""
+    def _alive_until_handed_over(self, context: Context, memory: Memory, request_id: str) -> Iterator[None]:
+        """Know a request as alive until it is a trigger's, has ended, or is another task's; see to it if that fails."""
         from airflow_provider_odirouter.compat import TaskDeferred
+        from airflow_provider_odirouter.polling import OVER_AFTER_CANCEL
 
         self._alive = request_id
         try:
@@ -167,23 +209,62 @@ class OdiRouterQueueOperator(BaseOperator):
         except TaskDeferred:
             self._alive = None
             raise
-        except BaseException:
-            if self.cancel_on_kill or not self._killed:
-                self._cancel_alive()
+        except BaseException as error:
+            if self._cancels_after(error, context, memory):
+                if self._cancel_alive() in OVER_AFTER_CANCEL:
+                    memory.forget()
+            else:
+                fate = "a new try goes on with it" if memory.lasts else "nobody waits for it"
+                self.log.warning("Request %s is left alone: %s.", request_id, fate)
             raise
         self._alive = None
+
+    def _cancels_after(self, error: BaseException, context: Context, memory: Memory) -> bool:
+        from airflow_provider_odirouter.compat import AirflowTaskTimeout
+
+        if self._killed:
+            return self.cancel_on_kill
+        if isinstance(error, AirflowTaskTimeout):
+            return self.cancel_on_timeout
+        return not (memory.lasts and self._is_tried_again(context))
+
+    def _is_tried_again(self, context: Context) -> bool:
+        """Return whether Airflow certainly tries again if this try fails; a retry policy decides only then."""
+        ti = context["ti"]
+        return bool(self.retries and ti.try_number <= ti.max_tries) and not getattr(self, "retry_policy", None)
 
     def _stop_if_killed(self) -> None:
         # Airflow calls on_kill from a signal handler, and what was interrupted by it goes on.
         if self._killed:
             raise RuntimeError("The task was killed.")
 
-    def _cancel_alive(self) -> None:
+    def _cancel_alive(self) -> CancelOutcome | OdiRouterError | None:
         from airflow_provider_odirouter.operators import steps
 
-        if self._alive:
-            request_id, self._alive = self._alive, None
-            steps.cancel(self.hook, self.endpoint, request_id)
+        if not self._alive:
+            return None
+        request_id, self._alive = self._alive, None
+        return steps.cancel(self.hook, self.endpoint, request_id)
+
+    def _memory(self, context: Context) -> Memory:
+        from airflow_provider_odirouter.operators import recovery
+
+        return recovery.memory_of(context, durable=self.durable)
+
+    def _wait(self, context: Context, request: Submitted) -> Wait:
+        """A try that goes on with an earlier one's request has its own ``timeout``, as any try."""
+        from airflow_provider_odirouter.operators import steps
+        from airflow_provider_odirouter.polling import Wait
+
+        deadline = steps.deadline(context, self.execution_timeout, datetime.now(UTC), self.timeout)
+        return Wait(
+            endpoint=self.endpoint,
+            request_id=request.request_id,
+            poll_interval=self.poll_interval,
+            deadline=deadline.timestamp(),
+            cancel_on_timeout=self.cancel_on_timeout,
+            submitted_at=request.submitted_at.timestamp(),
+        )
 
     def _defer(self, wait: Wait) -> None:
         from airflow_provider_odirouter.triggers.request import OdiRouterRequestTrigger
@@ -199,15 +280,31 @@ class OdiRouterQueueOperator(BaseOperator):
         )
 
     def _finish(self, context: Context, event: RequestEvent) -> dict[str, Any]:
+        from airflow_provider_odirouter.errors import FileExpiredError, OdiRouterError
         from airflow_provider_odirouter.models import Ending
         from airflow_provider_odirouter.operators import steps
+        from airflow_provider_odirouter.polling import may_be_alive
 
-        if event.ending is Ending.UNWATCHED and self.cancel_on_timeout:
-            # Nobody will wait for it any more: a retry submits anew.
-            event = event.given_up(steps.cancel(self.hook, self.endpoint, event.request_id))
-        return steps.finish(context, self.hook, event, output_path=self.output_path)
+        memory = self._memory(context)
+        if may_be_alive(event):
+            if memory.lasts and self._is_tried_again(context):
+                event = event.model_copy(update={"handed_on": True})
+            elif event.ending is Ending.UNWATCHED and self.cancel_on_timeout:
+                event = event.given_up(steps.cancel(self.hook, self.endpoint, event.request_id))
+        try:
+            manifest = steps.finish(context, self.hook, event, output_path=self.output_path, retry_is_free=memory.lasts)
+        except OdiRouterError as error:
+            # The last try of a task that has found no valid link leaves the next one, of a user, a fresh start.
+            lost = isinstance(error, FileExpiredError) and not self._is_tried_again(context)
+            if error.request_over or lost:
+                memory.forget()
+            raise
+        memory.forget()
+        return manifest
 
-    def _submitted(self, request_id: str, submitted_at: datetime) -> dict[str, Any]:
+    def _submitted(self, request: Submitted) -> dict[str, Any]:
         from airflow_provider_odirouter.models import Manifest
 
-        return Manifest(request_id=request_id, endpoint=self.endpoint, submitted_at=submitted_at).to_xcom()
+        return Manifest(
+            request_id=request.request_id, endpoint=self.endpoint, submitted_at=request.submitted_at
+        ).to_xcom()

@@ -11,11 +11,12 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_odirouter import protocol
-from airflow_provider_odirouter.compat import AirflowFailException
+from airflow_provider_odirouter.compat import AirflowFailException, TriggerFailureReason
 from airflow_provider_odirouter.errors import (
     AnswerError,
     FileExpiredError,
@@ -25,7 +26,14 @@ from airflow_provider_odirouter.errors import (
 )
 from airflow_provider_odirouter.images import landing
 from airflow_provider_odirouter.links import OdiRouterRequestLink
-from airflow_provider_odirouter.models import CancelOutcome, LandedOutput, Manifest, RequestEvent, RequestResult
+from airflow_provider_odirouter.models import (
+    CancelOutcome,
+    Ending,
+    LandedOutput,
+    Manifest,
+    RequestEvent,
+    RequestResult,
+)
 from airflow_provider_odirouter.polling import CANCEL_FATES, Cancel, Look, Pause, Seen, Wait, error_of, watch
 
 if TYPE_CHECKING:
@@ -35,6 +43,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FREE_RETRY = "A retry fetches the pictures again, and pays nothing; so does clearing the task."
 PAUSES_FOR_RESULT = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds between fetches of a result that is not there yet although its request has succeeded."""
 
@@ -89,6 +98,23 @@ def wait_here(hook: OdiRouterHook, wait: Wait) -> RequestEvent:
             seen = error
 
 
+def last_look(hook: OdiRouterHook, wait: Wait, error: str, traceback: list[str] | None) -> RequestEvent:
+    """
+    Look once more at a request whose trigger has crashed, or did not end in time.
+
+    :param wait: Its deadline has passed.
+    :param error: Airflow's reason.
+    :param traceback: Of the trigger's crash.
+    """
+    log.error("%s: the worker looks at request %s itself.\n%s", error, wait.request_id, "\n".join(traceback or ()))
+    if error == TriggerFailureReason.TRIGGER_TIMEOUT:
+        return wait_here(hook, wait)
+    event = wait_here(hook, replace(wait, cancel_on_timeout=False))
+    if event.ending is not Ending.TIMED_OUT:
+        return event
+    return event.model_copy(update={"ending": Ending.UNWATCHED, "reason": "its trigger has crashed (see the log)."})
+
+
 def cancel(hook: OdiRouterHook, endpoint: str, request_id: str) -> CancelOutcome | OdiRouterError:
     """Cancel a request that nobody will wait for, and say in the log what that came to."""
     try:
@@ -124,11 +150,13 @@ def finish(
     event: RequestEvent,
     *,
     output_path: str | None,
+    retry_is_free: bool = False,
 ) -> dict[str, Any]:
     """
     Turn the end of a wait into the manifest that the task returns: the one finisher, wherever the wait was.
 
     :param output_path: Where the outputs land; ``None``: they stay behind the vendor's links.
+    :param retry_is_free: Whether a retry would take the outputs of this request, not submit anew.
     :raises OdiRouterError: If the request did not succeed, or its outputs cannot be brought home.
     """
     if error := error_of(event):
@@ -146,7 +174,7 @@ def finish(
     except (TransportError, AnswerError, LandingError) as error:
         error.request_id = event.request_id
         if error.retry_helps:
-            error.advice = LandingError.advice
+            error.advice = FREE_RETRY if retry_is_free else LandingError.advice
         raise
     return Manifest(
         request_id=event.request_id,

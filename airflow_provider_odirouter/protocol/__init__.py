@@ -19,6 +19,7 @@ from airflow_provider_odirouter.protocol.calls import (
     result,
     status,
     submit,
+    submit_body,
 )
 from airflow_provider_odirouter.protocol.refusals import file_error_of, is_no_such_path
 from airflow_provider_odirouter.protocol.repeats import pause_before_repeat, verdict
@@ -40,5 +41,6 @@ __all__ = [
     "result",
     "status",
     "submit",
+    "submit_body",
     "verdict",
 ]

@@ -66,12 +66,21 @@ def submit(base_url: str, endpoint: str, parameters: Mapping[str, Any], *, trace
     :raises InvalidParametersError: If the endpoint is no safe path, or the parameters are no JSON.
     """
     url = f"{base_url}/v1/queue/{_path(endpoint)}"
-    try:
-        body = json.dumps(dict(parameters), separators=(",", ":"), allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidParametersError(endpoint, [Problem("parameters", f"are no JSON object: {error}")]) from error
+    body = submit_body(endpoint, parameters)
     headers = {"Content-Type": "application/json", "X-Request-Id": trace_id}
     return Call(Action.SUBMIT, "POST", url, endpoint, headers=headers, body=body)
+
+
+def submit_body(endpoint: str, parameters: Mapping[str, Any]) -> bytes:
+    """
+    Return what a submit sends.
+
+    :raises InvalidParametersError: If the parameters are no JSON.
+    """
+    try:
+        return json.dumps(dict(parameters), separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidParametersError(endpoint, [Problem("parameters", f"are no JSON object: {error}")]) from error
 
 
 def status(base_url: str, endpoint: str, request_id: str) -> Call:

@@ -122,6 +122,36 @@ class OdiRouterRequestSensor(BaseSensorOperator):
         with self._sensor_errors():
             return self._finish(context, RequestEvent.model_validate(event))
 
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after a deferral, also after one that its trigger did not end: Airflow itself would only fail then."""
+        from airflow_provider_odirouter.compat import TRIGGER_FAIL_REPR
+
+        if next_method == TRIGGER_FAIL_REPR:
+            next_method = "execute_without_trigger"
+        return super().resume_execution(next_method, next_kwargs, context)
+
+    def execute_without_trigger(
+        self, context: Context, error: str = "Unknown", traceback: list[str] | None = None
+    ) -> dict[str, Any]:
+        """
+        Have a last look at a request whose trigger has crashed, or did not end in time, and go on from there.
+
+        :param error: Airflow's reason.
+        :param traceback: Of the trigger's crash.
+        """
+        from airflow_provider_odirouter.operators import steps
+        from airflow_provider_odirouter.polling import Wait
+
+        with self._sensor_errors():
+            wait = Wait(
+                endpoint=self.endpoint,
+                request_id=self.request_id,
+                poll_interval=0.0,
+                deadline=datetime.now(UTC).timestamp(),
+                cancel_on_timeout=self.cancel_on_timeout,
+            )
+            return self._finish(context, steps.last_look(self.hook, wait, error, traceback))
+
     def _defer(self, deadline: datetime) -> None:
         from airflow_provider_odirouter.triggers.request import OdiRouterRequestTrigger
 
