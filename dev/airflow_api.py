@@ -54,6 +54,15 @@ class AirflowApi:
         """Let a Dag's runs go."""
         self._call("PATCH", f"/dags/{quote(dag_id)}", json={"is_paused": False})
 
+    def add_connection(self, conn_id: str, conn_type: str, host: str, password: str) -> None:
+        """Make a connection."""
+        body = {"connection_id": conn_id, "conn_type": conn_type, "host": host, "password": password}
+        self._call("POST", "/connections", json=body)
+
+    def delete_connection(self, conn_id: str) -> None:
+        """Delete a connection."""
+        self._call("DELETE", f"/connections/{quote(conn_id)}")
+
     def trigger(self, dag_id: str, conf: JsonObject) -> str:
         """Start a run with these params; answer its id."""
         run = self._call("POST", f"/dags/{quote(dag_id)}/dagRuns", json={"logical_date": None, "conf": conf})
@@ -67,8 +76,23 @@ class AirflowApi:
         """Mark a run "failed", "success" or "queued", as a user would in the UI."""
         self._call("PATCH", _run_path(dag_id, run_id), json={"state": state})
 
+    def delete_run(self, dag_id: str, run_id: str) -> None:
+        """Delete a run that has ended."""
+        self._call("DELETE", _run_path(dag_id, run_id))
+
+    def set_task_state(self, dag_id: str, run_id: str, task_id: str, state: str, map_index: int = -1) -> None:
+        """Mark a task instance "failed", "success" or "skipped", as a user would in the UI."""
+        index = f"/{map_index}" if map_index >= 0 else ""
+        path = f"{_run_path(dag_id, run_id)}/taskInstances/{quote(task_id)}{index}"
+        self._call("PATCH", path, json={"new_state": state})
+
+    def clear_task(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Let a task run again, whatever its state, as a user would in the UI."""
+        body = {"dag_run_id": run_id, "task_ids": [task_id], "only_failed": False, "dry_run": False}
+        self._call("POST", f"/dags/{quote(dag_id)}/clearTaskInstances", json=body)
+
     def task_instances(self, dag_id: str, run_id: str) -> list[JsonObject]:
-        """The run's task instances, each with `task_id`, `map_index`, `state` and `try_number`."""
+        """The run's task instances, each with `task_id`, `map_index`, `state`, `try_number` and `triggerer_job`."""
         return self._pages(f"{_run_path(dag_id, run_id)}/taskInstances", "task_instances")
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str, map_index: int) -> Any:
@@ -113,4 +137,4 @@ def _checked(response: httpx.Response) -> JsonObject:
         request = response.request
         message = f"{request.method} {request.url}: {response.status_code} {response.text}"
         raise httpx.HTTPStatusError(message, request=request, response=response)
-    return cast("JsonObject", response.json())
+    return cast("JsonObject", response.json() if response.content else {})

@@ -38,6 +38,7 @@ POLL = 0.25
 GRACE = 3.0
 # But another Airflow on the same database would take the killed for living, for half a minute.
 LONG_GRACE = 15.0
+JOBS = {"scheduler": "SchedulerJob", "dag-processor": "DagProcessorJob", "triggerer": "TriggererJob"}
 ERROR_LINE = re.compile(r"\[(error|critical) *\]|\b(ERROR|CRITICAL)\b|^Traceback|^[\w.]*(Error|Exception)\b")
 
 
@@ -55,7 +56,7 @@ class LocalAirflow:
     `environment` goes to all components (connections, options) and wins over the settings made here. `home` is made
     if need be and kept; without it a temporary one is, and is deleted unless `keep_home`. A `database_url` other than
     the home's SQLite must name an empty or an up-to-date database. `port` 0 takes a free one. `python` is an
-    interpreter that has Airflow. `startup_timeout` is in seconds.
+    interpreter that has Airflow. `startup_timeout` and `grace`, the time that components have to end, are in seconds.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class LocalAirflow:
         port: int = 0,
         python: str | Path = sys.executable,
         startup_timeout: float = 120.0,
+        grace: float | None = None,
     ) -> None:
         self.username = USERNAME
         self.password = ""
@@ -84,6 +86,7 @@ class LocalAirflow:
         # Not resolved: a virtual environment's interpreter is a link, and its path says where its packages are.
         self._python = os.path.abspath(python) if os.sep in str(python) else str(python)  # noqa: PTH100
         self._startup_timeout = startup_timeout
+        self._grace = grace if grace is not None else GRACE if database_url is None else LONG_GRACE
         self._running = ExitStack()
         self._health: dict[str, str | None] = {}
         self._warm = False
@@ -142,6 +145,28 @@ class LocalAirflow:
                 raise WaitedInVainError(f"Waited {timeout:.0f} s in vain for {what}. Errors logged:\n{errors}")
             time.sleep(POLL)
         return answer
+
+    def kill(self, component: str) -> None:
+        """End a component as the system does when memory is short: SIGKILL, for all that it forked too."""
+        self._end_one(component, grace=0)
+
+    def stop(self, component: str) -> None:
+        """End a component as a deployment does: SIGTERM, and time to end in its own order."""
+        self._end_one(component, grace=LONG_GRACE)
+
+    def restart(self, component: str, timeout: float = 60.0) -> None:
+        """Start a component that has ended, and wait until it works."""
+        since = datetime.now(UTC)
+        self.components[component].start()
+        kind = JOBS.get(component.rstrip("-0123456789"))
+
+        def works() -> bool:
+            try:
+                return bool(self.api.living_jobs(kind, since) if kind else self.api.health())
+            except httpx.TransportError:
+                return False
+
+        self.wait_for(works, f"the {component} to work again", timeout)
 
     def logs(self, component: str) -> str:
         """All that "api-server", "scheduler", "dag-processor", or one of "triggerer-1", "triggerer-2" … wrote."""
@@ -212,13 +237,21 @@ class LocalAirflow:
     def _child(self, name: str, arguments: list[str], environment: Mapping[str, str]) -> Child:
         command = [self._python, "-m", "airflow", *arguments]
         log_file = self.home / "components" / f"{name}.log"
+        # Airflow notes the user's name with each job, which so tells one triggerer from another.
+        environment = {**environment, "LOGNAME": name}
         child = Child(name, command, environment=environment, log_file=log_file, cwd=self.home)
         self.components[name] = child
         child.start()
         return child
 
+    def _end_one(self, component: str, grace: float) -> None:
+        child = self.components[component]
+        if not grace:
+            child.kill()
+        end_all([child], grace)
+
     def _end(self) -> None:
-        end_all(self.components.values(), GRACE if self._database_url is None else LONG_GRACE)
+        end_all(self.components.values(), self._grace)
 
     def _is_ready(self) -> bool:
         try:
@@ -230,8 +263,8 @@ class LocalAirflow:
             return False
         if any(status != "healthy" for status in self._health.values()):
             return False
-        jobs = {"SchedulerJob": 1, "DagProcessorJob": 1, "TriggererJob": self._triggerers}
-        if any(self.api.living_jobs(kind, self._started_at) < number for kind, number in jobs.items()):
+        numbers = {"triggerer": self._triggerers}
+        if any(self.api.living_jobs(job, self._started_at) < numbers.get(name, 1) for name, job in JOBS.items()):
             return False
         has_files = any(self._dags_folder.rglob("*.py"))
         return not has_files or bool(self.api.dag_ids() or self.api.import_errors())

@@ -18,16 +18,29 @@ KILL_TIME = 5.0
 
 
 class Child:
-    """One process and everything it forks. Its name is for people, its log holds stdout and stderr."""
+    """One process and everything it forks. Its name is for people, its log holds stdout and stderr.
+
+    `user` is whom it runs as, if not as ourselves; `end_signal` asks it to end.
+    """
 
     def __init__(
-        self, name: str, command: Sequence[str], *, environment: Mapping[str, str], log_file: Path, cwd: Path
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        log_file: Path,
+        cwd: Path,
+        user: str | None = None,
+        end_signal: signal.Signals = signal.SIGTERM,
     ) -> None:
         self.name = name
         self.command = list(command)
         self.log_file = log_file
         self._environment = dict(environment)
         self._cwd = cwd
+        self._user = user
+        self._end_signal = end_signal
         self._process: subprocess.Popen[bytes] | None = None
         self._gone = False
         self._asked_to_end = False
@@ -45,6 +58,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                user=self._user,
                 # Keeps a Ctrl-C in the terminal from its children: they end in our order, not all at once.
                 start_new_session=True,
             )
@@ -73,10 +87,10 @@ class Child:
         return self.exit_code is not None and not self._asked_to_end
 
     def ask_to_end(self) -> None:
-        """Send SIGTERM to the process itself, so that it ends in its own order what it forked."""
+        """Send its end signal to the process itself, so that it ends in its own order what it forked."""
         self._asked_to_end = True
         if self.pid is not None and self._process is not None:
-            self._process.terminate()
+            self._process.send_signal(self._end_signal)
             # One that was frozen could not end.
             self.send_to_all(signal.SIGCONT)
 

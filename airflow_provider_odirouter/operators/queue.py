@@ -49,7 +49,7 @@ class OdiRouterQueueOperator(BaseOperator):
         :class:`~airflow_provider_odirouter.sensors.request.OdiRouterRequestSensor` waits elsewhere.
     :param poll_interval: Seconds between looks at the request. Default: 5.
     :param timeout: Seconds from the submission to the end of the wait. Default: 900. ``execution_timeout`` counts too,
-        if it is shorter.
+        if it is shorter. A retry that goes on with the request of the try before it has its own.
     :param cancel_on_kill: Cancel the request when the task is killed, cleared or marked. Default: true.
     :param cancel_on_timeout: Cancel the request when ``timeout`` has passed, or when it cannot be looked at any more
         and no retry will. Default: true.
@@ -125,7 +125,7 @@ class OdiRouterQueueOperator(BaseOperator):
                 landing.probe(self.output_path)
             memory = self._memory(context)
             if self.durable and not memory.lasts:
-                self.log.info("This Airflow has no task state store: a try that dies takes its request with it.")
+                self.log.info("Airflow remembers requests between tries from 3.3 on; here a new try submits anew.")
             intent = recovery.intent_of(context, self.odirouter_conn_id, self.endpoint, parameters)
             earlier = recovery.earlier_request(
                 self.hook, memory, intent, cancel_live=self.cancel_on_kill, on_lost_submit=self.on_lost_submit

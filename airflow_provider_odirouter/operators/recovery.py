@@ -103,7 +103,7 @@ def earlier_request(
     if move is Move.SUBMIT_AGAIN:
         log.warning(
             "An earlier try died during its submit to %s. That request may be running and may be paid; OdiRouter has "
-            "no way to find out. It is submitted again, since on_lost_submit is not 'fail'.",
+            "no way to find out. It is submitted again.",
             intent.endpoint,
         )
     if request is None or move not in {Move.WAIT, Move.TAKE}:

@@ -1,0 +1,149 @@
+"""A throwaway PostgreSQL for as long as a `with` block lasts, on a unix socket only.
+
+with Postgres() as postgres:
+    LocalAirflow(…, database_url=postgres.url)
+
+`python -m dev.postgres` installs Debian's package if there is no server on this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from signal import SIGINT
+from types import TracebackType
+from typing import Self
+
+from dev.interrupts import held
+from dev.processes import Child, end_all
+
+DEBIAN = Path("/usr/lib/postgresql")
+SYSTEM_USER = "postgres"
+DATABASE_USER = "airflow"
+START_TIME = 30.0
+GRACE = 5.0
+# Nobody needs the data after a crash of the machine.
+OPTIONS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200", "listen_addresses=")
+# The package would start a server of its own, now and whenever the machine starts.
+INSTALL = """
+set -e
+no_server=/etc/postgresql-common/createcluster.d/no-main-cluster.conf
+trap 'rm -f "$no_server"' EXIT
+mkdir -p "${no_server%/*}"
+echo 'create_main_cluster = false' > "$no_server"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -qq --no-install-recommends postgresql
+"""
+
+
+class PostgresError(RuntimeError):
+    """PostgreSQL is missing, or did not start."""
+
+
+class Postgres:
+    """A PostgreSQL with an empty database, until the block ends; then nothing of it is left.
+
+    It refuses to run as root, and so runs as the package's user then.
+    """
+
+    def __init__(self) -> None:
+        self.url = ""
+        self._running = ExitStack()
+
+    def __enter__(self) -> Self:
+        try:
+            with held():
+                child = self._start(server_programs())
+            self._wait_until_ready(child)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the server and delete its data; may be called again."""
+        with held():
+            self._running.close()
+
+    def _start(self, programs: Path) -> Child:
+        user = SYSTEM_USER if os.geteuid() == 0 else None
+        folder = Path(tempfile.mkdtemp(prefix="throwaway-postgres-"))
+        self._running.callback(shutil.rmtree, folder, ignore_errors=True)
+        if user:
+            shutil.chown(folder, user)
+        data = folder / "data"
+        initdb = [programs / "initdb", "--pgdata", data, "--username", DATABASE_USER, "--auth", "trust"]
+        initdb += ["--encoding", "UTF8", "--locale", "C", "--no-sync"]
+        done = subprocess.run(initdb, user=user, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise PostgresError(f"PostgreSQL's initdb failed:\n{done.stdout}{done.stderr}")
+        options = [part for option in OPTIONS for part in ("-c", option)]
+        child = Child(
+            "postgres",
+            [str(programs / "postgres"), "-D", str(data), "-k", str(folder), *options],
+            environment={"PATH": os.environ["PATH"]},
+            log_file=folder / "postgres.log",
+            cwd=folder,
+            user=user,
+            # SIGTERM would wait for its clients.
+            end_signal=SIGINT,
+        )
+        self._running.callback(end_all, [child], GRACE)
+        child.start()
+        self.url = f"postgresql+psycopg2://{DATABASE_USER}@/postgres?host={folder}"
+        self._is_ready = [programs / "pg_isready", "--quiet", "--host", folder]
+        return child
+
+    def _wait_until_ready(self, child: Child) -> None:
+        deadline = time.monotonic() + START_TIME
+        while subprocess.run(self._is_ready, check=False).returncode:
+            if child.died or time.monotonic() > deadline:
+                raise PostgresError(f"PostgreSQL did not start. The end of its log:\n{child.tail()}")
+            time.sleep(0.1)
+
+
+def server_programs() -> Path:
+    """The folder of `initdb` and `postgres`: Debian's newest, which are not in the PATH, or else those in the PATH."""
+    versions = [folder for folder in DEBIAN.glob("*/bin") if (folder / "initdb").exists()]
+    if versions:
+        return max(versions, key=lambda folder: float(folder.parent.name))
+    if found := shutil.which("initdb"):
+        return Path(found).resolve().parent
+    raise PostgresError("PostgreSQL's server is not installed. On Debian: apt-get install postgresql")
+
+
+def install() -> None:
+    """Install Debian's package if there is no server; say what to do if that is not for us to do."""
+    try:
+        server_programs()
+    except PostgresError as error:
+        as_root = _as_root()
+        if as_root is None or not shutil.which("apt-get"):
+            sys.exit(f"{error}\n(`make e2e` does it itself as root, or if sudo needs no password.)")
+        print("Installing PostgreSQL …", flush=True)
+        subprocess.run([*as_root, "sh", "-c", INSTALL], check=True)
+
+
+def _as_root() -> list[str] | None:
+    """What to put before a command to run it as root, None if we may not."""
+    if os.geteuid() == 0:
+        return []
+    sudo = ["sudo", "-n"]
+    may = shutil.which("sudo") and subprocess.run([*sudo, "true"], capture_output=True, check=False).returncode == 0
+    return sudo if may else None
+
+
+if __name__ == "__main__":
+    install()

@@ -1,0 +1,21 @@
+"""The Dags of the end-to-end tests: the same edit in many settings. A run's conf says against which sandbox."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from tests.e2e.edit_dag import edit_dag
+
+edit = edit_dag("edit")
+edit_on_worker = edit_dag("edit_on_worker", deferrable=False)
+edit_with_retry = edit_dag("edit_with_retry", retries=1)
+edit_with_three_retries = edit_dag("edit_with_three_retries", retries=3)
+
+deadline = edit_dag("deadline", timeout=5)
+deadline_with_retry = edit_dag("deadline_with_retry", timeout=5, retries=1)
+short_run = edit_dag("short_run", dagrun_timeout=timedelta(seconds=20))
+
+five_edits = edit_dag("five_edits", mapped=5)
+twenty_edits = edit_dag("twenty_edits", mapped=20)
+fifty_edits = edit_dag("fifty_edits", mapped=50)
+sixty_edits = edit_dag("sixty_edits", mapped=60)

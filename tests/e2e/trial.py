@@ -1,0 +1,204 @@
+"""A trial: one run of a Dag against a sandbox of its own, so that no trial disturbs another."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from airflow_provider_odirouter.sandbox import Sandbox
+from dev.local_airflow import LocalAirflow
+from tests.e2e.figures import Figure, states_in_words
+from tests.e2e.witness import Ending, Witness
+
+T = TypeVar("T")
+
+TASK_ID = "edit"
+LONG = 3600.0
+"""How long requests run, unless a test says otherwise: until it lets them end."""
+WITHIN = 5.0
+"""Seconds from Airflow's answer to the kill to the cancel at the sandbox."""
+
+
+class Clock:
+    """The sandbox's clock, which a test can put forward."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self._ahead
+
+    def skip(self, seconds: float) -> None:
+        """Let so much time have passed."""
+        self._ahead += seconds
+
+
+class Trial:
+    """Starts the run when entered, and ends what is left of it at the end.
+
+    `row` names it in the table of figures; `settings` are the sandbox's.
+    """
+
+    def __init__(self, row: str, airflow: LocalAirflow, dag_id: str, folder: Path, **settings: Any) -> None:
+        self.row = row
+        self.dag_id = dag_id
+        self.run_id = ""
+        self.outputs = folder
+        self._airflow = airflow
+        self._clock = Clock()
+        self.sandbox = Sandbox(clock=self._clock, **{"queue_seconds": 0, "run_seconds": LONG, **settings})
+        self.witness = Witness(self.sandbox)
+        self.figure: Figure | None = None
+        self._server = ExitStack()
+        self._port = 0
+        self._conn_id = ""
+        self._acted_at = 0.0
+        self._deleted = False
+        self._cancel_calls: int | None = None
+
+    def __enter__(self) -> Self:
+        self.go_up()
+        self._conn_id = f"sandbox_{self._port}"
+        base_url = f"http://127.0.0.1:{self._port}/model"
+        self._airflow.api.add_connection(self._conn_id, "odirouter", base_url, self.sandbox.settings.api_key)
+        conf = {"conn_id": self._conn_id, "output_path": str(self.outputs)}
+        self.run_id = self._airflow.trigger_dag(self.dag_id, conf)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._deleted and not self._has_ended():
+            self._airflow.api.set_run_state(self.dag_id, self.run_id, "failed")
+        self.go_down()
+        self._airflow.api.delete_connection(self._conn_id)
+
+    # What a test does to it
+
+    def mark_task(self, state: str, map_index: int = -1) -> None:
+        """Mark a task instance, as a user would."""
+        self._airflow.api.set_task_state(self.dag_id, self.run_id, TASK_ID, state, map_index)
+        self._acted_at = time.time()
+
+    def clear_task(self) -> None:
+        """Clear the task, as a user would."""
+        self._airflow.api.clear_task(self.dag_id, self.run_id, TASK_ID)
+        self._acted_at = time.time()
+
+    def mark_run(self, state: str) -> None:
+        """Mark the run, as a user would."""
+        self._airflow.api.set_run_state(self.dag_id, self.run_id, state)
+        self._acted_at = time.time()
+
+    def delete_run(self) -> None:
+        """Delete the run, which must have ended."""
+        self._airflow.api.delete_run(self.dag_id, self.run_id)
+        self._deleted = True
+
+    def let_requests_end(self) -> None:
+        """Let all requests end that run now."""
+        self._clock.skip(LONG)
+
+    def go_down(self) -> None:
+        """Take the sandbox from the network; it forgets nothing."""
+        self._server.close()
+
+    def go_up(self) -> None:
+        """Bring the sandbox back, under its address."""
+        self._port = self._server.enter_context(self.sandbox.serve(port=self._port)).port
+
+    # How it stands
+
+    @property
+    def instances(self) -> list[dict[str, Any]]:
+        """The task's instances, in the order of their map index."""
+        found = self._airflow.task_instances(self.dag_id, self.run_id)
+        return sorted((ti for ti in found if ti["task_id"] == TASK_ID), key=lambda ti: int(ti["map_index"]))
+
+    @property
+    def states(self) -> list[str | None]:
+        """The states of the task's instances."""
+        return [] if self._deleted else [ti["state"] for ti in self.instances]
+
+    @property
+    def triggerer(self) -> str | None:
+        """The component that has the task's trigger."""
+        [instance] = self.instances
+        job = instance["triggerer_job"]
+        return str(job["unixname"]) if job else None
+
+    @property
+    def request_id(self) -> str | None:
+        """The id that the task has pushed."""
+        found: str | None = self._airflow.xcom(self.dag_id, self.run_id, TASK_ID, "request_id")
+        return found
+
+    def log(self, try_number: int = 1, map_index: int = -1) -> str:
+        """What a try logged, on the worker and in triggerers, errors included."""
+        lines = self._airflow.api.task_log(self.dag_id, self.run_id, TASK_ID, try_number, map_index)
+        return "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+
+    def wait_for(self, look: Callable[[], T], what: str, timeout: float = 60.0) -> T:
+        """Look until the answer is true, and return it."""
+        return self._airflow.wait_for(look, f"{what} in {self.row!r}", timeout)
+
+    def wait_until_watched(self) -> None:
+        """Wait until each task instance has a request, and somebody looks at it."""
+
+        def watched() -> bool:
+            requests = self.witness.requests
+            states = self.states
+            looked_at = len(requests) == len(states) and all(request.looks for request in requests)
+            return looked_at and set(states) <= {"deferred", "running"}
+
+        self.wait_for(watched, "every request to be watched")
+
+    def wait_for_cancels(self, number: int = 1) -> float:
+        """Wait until so many requests are cancelled; answer how long it took since the last thing done to it."""
+        self.wait_for(lambda: len(self.witness.canceled) >= number, f"{number} cancels")
+        return self._seconds_to_cancel
+
+    # How it ended
+
+    def check(self, *, submits: int, cancels: int, ends: str, abandoned: int = 0) -> None:
+        """Wait for the end, note what was seen, and compare it with what it should be.
+
+        `ends` is the state of the task, or in words those of many. Nothing may be left alive, and but for `abandoned`
+        requests somebody came for all.
+        """
+        if not self._deleted:
+            self.wait_for(self._has_ended, "the run to end", 240)
+        canceled = self.witness.canceled
+        self._cancel_calls = self._count_cancel_calls()
+        self.figure = Figure(
+            row=self.row,
+            submits=self.sandbox.paid,
+            cancels=len(canceled),
+            cancel_calls=self._cancel_calls,
+            seconds_to_cancel=f"{self._seconds_to_cancel:.1f}" if self._acted_at and canceled else "",
+            ends=states_in_words(self.states),
+        )
+        seen = (self.figure.submits, self.figure.cancels, self.figure.ends)
+        assert seen == (submits, cancels, ends), self.witness.story()
+        assert self.witness.count(Ending.ALIVE) == 0, self.witness.story()
+        assert self.witness.count(Ending.ABANDONED) == abandoned, self.witness.story()
+
+    def check_that_nothing_followed(self) -> None:
+        """Fail if somebody cancelled after the end."""
+        if self._cancel_calls is not None:
+            assert self._count_cancel_calls() == self._cancel_calls, f"cancelled after the end:\n{self.witness.story()}"
+
+    @property
+    def _seconds_to_cancel(self) -> float:
+        return min(call for request in self.witness.canceled for call in request.cancels) - self._acted_at
+
+    def _count_cancel_calls(self) -> int:
+        return sum(len(request.cancels) for request in self.witness.requests)
+
+    def _has_ended(self) -> bool:
+        return self._airflow.api.run(self.dag_id, self.run_id)["state"] in {"success", "failed"}
