@@ -1,6 +1,8 @@
 # make demo   sets up everything, runs an example Dag in a real Airflow against the sandbox, and shows the pictures
 # make test   sets up everything and runs the tests; AIRFLOW=3.1.8 or 3.2.2 runs those that need
 #             Airflow on an older one, COVERAGE=1 measures the branches
+# make e2e    runs the tests on a running Airflow with PostgreSQL, which it installs if need be (Debian); AIRFLOW=3.1.8
+#             or 3.2.2 runs a chosen part of them on an older one, KEEP=1 leaves Airflow's home with all logs
 # make lint   ruff;   make types   mypy;   make format   puts the code into shape
 # make wheel  builds the wheel, and installs it into a clean environment
 
@@ -11,6 +13,7 @@ ifdef AIRFLOW
 VENV := .venv-airflow-$(AIRFLOW)
 # The tests that need Airflow. What an older one and its packages warn of among themselves is no news.
 TESTS := -W default tests/dags tests/triggers tests/hooks tests/images tests/test_provider.py
+E2E_TESTS := -W default -m every_version
 else
 VENV := .venv
 TESTS := $(if $(COVERAGE),--cov --cov-report=term)
@@ -24,7 +27,7 @@ override IMAGE := $(value IMAGE)
 override OUTPUT := $(value OUTPUT)
 export PROMPT IMAGE OUTPUT
 
-.PHONY: demo test lint types format wheel clean
+.PHONY: demo test e2e lint types format wheel clean
 .DEFAULT_GOAL := test
 
 demo: $(READY)
@@ -33,6 +36,10 @@ demo: $(READY)
 # Many tests wait for a clock: four processes keep two cores busy.
 test: $(READY)
 	$(IN_VENV)/python -m pytest -n 4 $(TESTS)
+
+e2e: $(READY)
+	@$(IN_VENV)/python -m dev.postgres
+	$(IN_VENV)/python -m pytest $(E2E_TESTS) tests/e2e
 
 lint: $(READY)
 	$(IN_VENV)/ruff check

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Any, Literal, Protocol
 
@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 
 KEY = "odirouter_request"
 
+KEPT_WHEN_DONE = timedelta(days=1)
+"""How long a request is remembered whose outputs have landed: a retry may follow if Airflow has not heard of it."""
+
 OnLostSubmit = Literal["submit", "fail"]
 
 
@@ -30,8 +33,8 @@ class Store(Protocol):
     def get(self, key: str) -> Any:
         """Return the value, ``None`` if there is none."""
 
-    def set(self, key: str, value: Any) -> None:
-        """Keep a JSON value."""
+    def set(self, key: str, value: Any, *, retention: timedelta | None = None) -> None:
+        """Keep a JSON value, for Airflow's ``[state_store] default_retention_days`` if nothing else is said."""
 
     def delete(self, key: str) -> None:
         """Drop it, if it is there."""
@@ -59,6 +62,8 @@ class Submitted(Intent):
 
     request_id: str
     submitted_at: datetime
+    done: bool = False
+    """Whether its try has come to its end: all that was missing then is Airflow's own word of it."""
 
 
 def fingerprint(odirouter_conn_id: str, endpoint: str, body: bytes) -> str:
@@ -83,11 +88,12 @@ class Memory:
 
     def __init__(self, store: Store | None) -> None:
         self._store = store
+        self._failed = False
 
     @property
     def lasts(self) -> bool:
         """Whether a new try will know what this one notes."""
-        return self._store is not None
+        return self._store is not None and not self._failed
 
     def recall(self) -> Intent | None:
         """
@@ -111,11 +117,26 @@ class Memory:
         try:
             self._store.set(KEY, what.model_dump(mode="json"))
         except BaseException:
-            self._store = None  # no new try will know
+            self._failed = True
             raise
 
+    def done(self) -> None:
+        """
+        Remember that there is nothing left to do but to tell Airflow so.
+
+        Not to forget it yet: if the return value cannot be pushed, say, Airflow tries the task again.
+        """
+        if self._store is None:
+            return
+        try:
+            if isinstance(noted := self.recall(), Submitted):
+                value = noted.model_copy(update={"done": True}).model_dump(mode="json")
+                self._store.set(KEY, value, retention=KEPT_WHEN_DONE)
+        except Exception as error:  # noqa: BLE001 - as below
+            log.warning("Airflow could not note that this task's request is done: %r", error)
+
     def forget(self) -> None:
-        """Remember nothing: the request is over, and its outputs are at home or gone."""
+        """Remember nothing: the request is over, and there is nothing to fetch."""
         if self._store is None:
             return
         try:
@@ -139,6 +160,11 @@ class Move(Enum):
     """Take its result."""
 
 
+def is_cleared(noted: Intent, intent: Intent) -> bool:
+    """Return whether a user has cleared the task since it was noted."""
+    return noted.max_tries != intent.max_tries
+
+
 def decide(
     noted: Intent | None,
     intent: Intent,
@@ -158,11 +184,13 @@ def decide(
     """
     if noted is None:
         return Move.SUBMIT
-    if noted.fingerprint != intent.fingerprint:
-        return Move.CANCEL if isinstance(noted, Submitted) and may_cancel else Move.SUBMIT
-    cleared = noted.max_tries != intent.max_tries
+    cleared = is_cleared(noted, intent)
     if not isinstance(noted, Submitted):
         return Move.REFUSE if on_lost_submit == "fail" and not cleared else Move.SUBMIT_AGAIN
+    if noted.done and cleared:
+        return Move.SUBMIT
+    if noted.fingerprint != intent.fingerprint:
+        return Move.CANCEL if may_cancel else Move.SUBMIT
     match state:
         case RequestState.SUCCEEDED:
             return Move.TAKE

@@ -17,6 +17,7 @@ Everything that can go wrong, as one tree.
     │   ├── NoBalanceError          402: the account
     │   ├── EndpointNotFoundError   404: the model
     │   ├── RequestNotFoundError    404: the request
+    │   │   └── PathNotFoundError   … or no such path at all: a gateway's answer
     │   ├── RateLimitedError        429
     │   └── ServiceError            5xx
     ├── LostSubmitError             a submit whose fate is unknown; it may have been paid
@@ -232,6 +233,13 @@ class RequestNotFoundError(AnswerError):
     """The service does not know the request (``404``): wrong id, other endpoint, other key, or too early."""
 
     advice = "Check that endpoint, request id and API key belong together."
+
+
+class PathNotFoundError(RequestNotFoundError):
+    """The host has no such path (``404``), whatever the request: a wrong base URL, or a gateway during a deployment."""
+
+    passing = True
+    advice = "Check that the connection's host is the API's base URL."
 
 
 class RateLimitedError(AnswerError):

@@ -157,8 +157,6 @@ class RequestEvent(BaseModel):
     """What the waiter's own cancel came to, when it gave up."""
     cancel_error: str | None = None
     """Why that cancel failed."""
-    handed_on: bool = False
-    """Whether it was left alive for the next try of the task, which waits for it."""
 
     def given_up(self, cancel: CancelOutcome | Exception) -> RequestEvent:
         """Return the event with what became of the request when the waiter cancelled it."""

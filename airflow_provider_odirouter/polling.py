@@ -52,6 +52,7 @@ CANCEL_FATES = {
 """What each outcome of a cancel means for the request."""
 
 
+SUBMITS_ANEW = "a retry submits a new request"
 OVER_AFTER_CANCEL = frozenset({CancelOutcome.REQUESTED, CancelOutcome.NOT_FOUND})
 """The outcomes of a cancel after which nothing is left of the request."""
 
@@ -113,7 +114,7 @@ def watch(
     while True:
         seen = yield Look()
         pause, jitter, note = wait.poll_interval, 1 + JITTER * (2 * luck() - 1), None
-        not_found = not_found + 1 if isinstance(seen, RequestNotFoundError) else 0
+        not_found = not_found + 1 if isinstance(seen, RequestNotFoundError) and not seen.passing else 0
         match seen:
             case RequestStatus(state=state) if state.terminal:
                 return ended(wait, seen, at=now())
@@ -192,10 +193,11 @@ def _progress(wait: Wait, status: RequestStatus) -> str:
     return f"Request {wait.request_id} is {status.word}{known}{position}."
 
 
-def error_of(event: RequestEvent) -> OdiRouterError | None:
+def error_of(event: RequestEvent, *, retry: str = SUBMITS_ANEW) -> OdiRouterError | None:
     """
     Word the error that an event means for the task.
 
+    :param retry: What a retry does about a request that was given up.
     :return: ``None`` if the request succeeded.
     """
     request = event.request_id
@@ -217,13 +219,13 @@ def error_of(event: RequestEvent) -> OdiRouterError | None:
             return RequestLostError(what, vendor=event.vendor, request_id=request)
         case Ending.UNWATCHED:
             what = f"The request to {event.endpoint} may be alive, but cannot be looked at: {event.reason}"
-            error = RequestUnwatchedError(what, vendor=event.vendor, request_id=request, advice=_fate(event))
+            error = RequestUnwatchedError(what, vendor=event.vendor, request_id=request, advice=_fate(event, retry))
         case Ending.TIMED_OUT:
             what = (
                 f"The request to {event.endpoint} did not end before its deadline; "
                 f"the wait was given up at {event.at:%Y-%m-%d %H:%M:%S} UTC."
             )
-            advice = f"{_fate(event)} Raise `timeout` (or `execution_timeout`) if edits need longer."
+            advice = f"{_fate(event, retry)} Raise `timeout` (or `execution_timeout`) if edits need longer."
             error = RequestTimeoutError(what, request_id=request, advice=advice)
     error.request_over = not may_be_alive(event)
     return error
@@ -234,10 +236,9 @@ def may_be_alive(event: RequestEvent) -> bool:
     return event.ending in {Ending.UNWATCHED, Ending.TIMED_OUT} and event.cancel not in OVER_AFTER_CANCEL
 
 
-def _fate(event: RequestEvent) -> str:
+def _fate(event: RequestEvent, retry: str) -> str:
     """Say what became of a request that nobody waits for any more, and what a retry does."""
     by_hand = f"To cancel it by hand: OdiRouterHook(…).cancel({event.endpoint!r}, {event.request_id!r})."
-    retry = "a retry goes on with it" if event.handed_on else "a retry submits a new request"
     if event.cancel:
         return f"{CANCEL_FATES[event.cancel]}; {retry}."
     if event.cancel_error:

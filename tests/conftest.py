@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 # Airflow reads its configuration when it is imported, which pytest does below.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="odirouter-tests-")
@@ -32,6 +36,7 @@ def pictures() -> Path:
 
 
 Listener = Callable[[JournalEntry], None]
+ConfigureAt = Callable[..., None]
 
 
 @pytest.fixture
@@ -40,15 +45,50 @@ def listeners() -> list[Listener]:
     return []
 
 
+class Clock:
+    """The sandbox's clock, which a test can put forward."""
+
+    def __init__(self) -> None:
+        self._time = time.time  # not the one that a test puts in its place
+        self._ahead = 0.0
+
+    def __call__(self) -> float:
+        return self._time() + self._ahead
+
+    def skip(self, seconds: float) -> None:
+        """Let so much time have passed."""
+        self._ahead += seconds
+
+
 @pytest.fixture
-def sandbox(listeners: list[Listener]) -> Sandbox:
+def clock() -> Clock:
+    """What the sandbox takes for the time."""
+    return Clock()
+
+
+@pytest.fixture
+def sandbox(listeners: list[Listener], clock: Clock) -> Sandbox:
     """A sandbox whose requests end at once, so that no test sleeps for one."""
 
     def tell(entry: JournalEntry) -> None:
         for listener in listeners:
             listener(entry)
 
-    return Sandbox(queue_seconds=0, run_seconds=0, on_call=tell)
+    return Sandbox(queue_seconds=0, run_seconds=0, clock=clock, on_call=tell)
+
+
+@pytest.fixture
+def configure_at(sandbox: Sandbox, listeners: list[Listener]) -> ConfigureAt:
+    """Changes settings after calls of a kind: ``configure_at("cancel", run_seconds=0)``."""
+
+    def listen(action: str, **settings: Any) -> None:
+        def change(entry: JournalEntry) -> None:
+            if entry.action == action:
+                sandbox.configure(**settings)
+
+        listeners.append(change)
+
+    return listen
 
 
 @pytest.fixture
@@ -66,3 +106,44 @@ def conn_id(base_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
         f'{{"conn_type": "odirouter", "password": "sandbox-key", "host": "{base_url}"}}',
     )
     return "odirouter_default"
+
+
+class DictStore:
+    """A task state store: like Airflow's, it keeps plain JSON."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self.retention: timedelta | None = None
+        """Of what was written last."""
+
+    def get(self, key: str) -> Any:
+        return json.loads(self.values.get(key, "null"))
+
+    def set(self, key: str, value: Any, *, retention: timedelta | None = None) -> None:
+        self.values[key] = json.dumps(value, allow_nan=False)
+        self.retention = retention
+
+    def delete(self, key: str) -> None:
+        self.values.pop(key, None)
+
+
+@pytest.fixture
+def store() -> DictStore:
+    """A task state store with nothing in it."""
+    return DictStore()
+
+
+@pytest.fixture
+def look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first look of a trigger comes after 7 s, which test_polling.py shows."""
+    monkeypatch.setattr("airflow_provider_odirouter.triggers.request.FIRST_LOOK_IN_TRIGGER", 0.0)
+
+
+def actions(sandbox: Sandbox) -> list[str]:
+    """What was called, in order."""
+    return [entry.action for entry in sandbox.journal]
+
+
+def spent(sandbox: Sandbox) -> tuple[int, int]:
+    """How many submits and cancels there were."""
+    return actions(sandbox).count("submit"), actions(sandbox).count("cancel")

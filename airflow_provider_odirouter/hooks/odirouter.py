@@ -24,6 +24,7 @@ from airflow_provider_odirouter.errors import (
     NoAnswerError,
     NotSentError,
     OdiRouterError,
+    PathNotFoundError,
     RequestNotFoundError,
 )
 from airflow_provider_odirouter.get_provider_info import CONNECTION_TYPE
@@ -142,9 +143,10 @@ class OdiRouterHook(BaseHook):
         """
         try:
             self.get_status(IMAGE_EDIT_ENDPOINT, "airflow-connection-test")
-        except RequestNotFoundError as error:
-            if protocol.is_no_such_path(error):
-                return False, f"{self.settings.base_url} is not the API's base URL: there is no such path."
+        except PathNotFoundError:
+            return False, f"{self.settings.base_url} is not the API's base URL: there is no such path."
+        except RequestNotFoundError:
+            pass  # in the API's own words: it has taken the key
         except AuthenticationError as error:
             return False, f"The API key is wrong: {error}"
         except (NotSentError, NoAnswerError) as error:

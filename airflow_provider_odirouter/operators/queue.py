@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,9 +15,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_odirouter.durability import Memory, OnLostSubmit, Submitted
-    from airflow_provider_odirouter.errors import OdiRouterError
     from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
-    from airflow_provider_odirouter.models import CancelOutcome, RequestEvent
+    from airflow_provider_odirouter.models import RequestEvent
+    from airflow_provider_odirouter.operators.custody import Custody
     from airflow_provider_odirouter.polling import Wait
 
 SAFETY_MARGIN = timedelta(minutes=5)
@@ -102,8 +101,7 @@ class OdiRouterQueueOperator(BaseOperator):
         self.durable = durable
         self.on_lost_submit = on_lost_submit
         self._hook: OdiRouterHook | None = None
-        self._alive: str | None = None
-        self._killed = False
+        self._custody: Custody | None = None
 
     @property
     def hook(self) -> OdiRouterHook:
@@ -120,10 +118,11 @@ class OdiRouterQueueOperator(BaseOperator):
         from airflow_provider_odirouter.operators import recovery, steps
 
         with steps.airflow_errors():
+            memory = recovery.memory_of(context, durable=self.durable)
+            custody = self._take_custody(context, memory)
             parameters = self.request_parameters()
             if self.output_path is not None:
                 landing.probe(self.output_path)
-            memory = self._memory(context)
             if self.durable and not memory.lasts:
                 self.log.info("Airflow remembers requests between tries from 3.3 on; here a new try submits anew.")
             intent = recovery.intent_of(context, self.odirouter_conn_id, self.endpoint, parameters)
@@ -131,18 +130,17 @@ class OdiRouterQueueOperator(BaseOperator):
                 self.hook, memory, intent, cancel_live=self.cancel_on_kill, on_lost_submit=self.on_lost_submit
             )
             if earlier is None:
-                self._stop_if_killed()
+                custody.stop_if_killed()
             request = earlier.request if earlier else recovery.submit(self.hook, memory, intent, parameters)
-            with self._alive_until_handed_over(context, memory, request.request_id):
-                self._stop_if_killed()
+            with custody.of(request.request_id):
                 memory.note(request)
                 steps.publish(context, self.hook, self.endpoint, request.request_id)
                 if not self.wait_for_completion:
-                    memory.forget()
+                    memory.done()
                     return self._submitted(request)
                 wait = self._wait(context, request)
                 if self.deferrable and not (earlier and earlier.succeeded):
-                    self._stop_if_killed()
+                    custody.stop_if_ended()
                     self._defer(wait)
                 event = steps.wait_here(self.hook, wait)
             return self._finish(context, event)
@@ -175,19 +173,18 @@ class OdiRouterQueueOperator(BaseOperator):
         from airflow_provider_odirouter.operators import recovery, steps
 
         with steps.airflow_errors():
-            memory = self._memory(context)
+            memory = recovery.memory_of(context, durable=self.durable)
             wait = recovery.wait_without_trigger(
                 context, memory, self.endpoint, cancel_on_timeout=self.cancel_on_timeout
             )
-            with self._alive_until_handed_over(context, memory, wait.request_id):
+            with self._take_custody(context, memory).of(wait.request_id):
                 event = steps.last_look(self.hook, wait, error, traceback)
             return self._finish(context, event)
 
     def on_kill(self) -> None:
         """Cancel the request if the task is killed while it runs on a worker. A trigger does it while deferred."""
-        self._killed = True
-        if self.cancel_on_kill:
-            self._cancel_alive()
+        if self._custody:
+            self._custody.on_kill()
 
     def request_parameters(self) -> Mapping[str, Any]:
         """
@@ -197,59 +194,24 @@ class OdiRouterQueueOperator(BaseOperator):
         """
         return self.parameters
 
-    @contextmanager
-    def _alive_until_handed_over(self, context: Context, memory: Memory, request_id: str) -> Iterator[None]:
-        """Know a request as alive until it is a trigger's, has ended, or is another task's; see to it if that fails."""
-        from airflow_provider_odirouter.compat import TaskDeferred
-        from airflow_provider_odirouter.polling import OVER_AFTER_CANCEL
+    def _take_custody(self, context: Context, memory: Memory) -> Custody:
+        from airflow_provider_odirouter.operators.custody import Custody
 
-        self._alive = request_id
-        try:
-            yield
-        except TaskDeferred:
-            self._alive = None
-            raise
-        except BaseException as error:
-            if self._cancels_after(error, context, memory):
-                if self._cancel_alive() in OVER_AFTER_CANCEL:
-                    memory.forget()
-            else:
-                fate = "a new try goes on with it" if memory.lasts else "nobody waits for it"
-                self.log.warning("Request %s is left alone: %s.", request_id, fate)
-            raise
-        self._alive = None
-
-    def _cancels_after(self, error: BaseException, context: Context, memory: Memory) -> bool:
-        from airflow_provider_odirouter.compat import AirflowTaskTimeout
-
-        if self._killed:
-            return self.cancel_on_kill
-        if isinstance(error, AirflowTaskTimeout):
-            return self.cancel_on_timeout
-        return not (memory.lasts and self._is_tried_again(context))
+        self._custody = Custody(
+            self.hook,
+            self.endpoint,
+            context["ti"],
+            memory,
+            cancel_on_kill=self.cancel_on_kill,
+            cancel_on_timeout=self.cancel_on_timeout,
+            tried_again=self._is_tried_again(context),
+        )
+        return self._custody
 
     def _is_tried_again(self, context: Context) -> bool:
         """Return whether Airflow certainly tries again if this try fails; a retry policy decides only then."""
         ti = context["ti"]
         return bool(self.retries and ti.try_number <= ti.max_tries) and not getattr(self, "retry_policy", None)
-
-    def _stop_if_killed(self) -> None:
-        # Airflow calls on_kill from a signal handler, and what was interrupted by it goes on.
-        if self._killed:
-            raise RuntimeError("The task was killed.")
-
-    def _cancel_alive(self) -> CancelOutcome | OdiRouterError | None:
-        from airflow_provider_odirouter.operators import steps
-
-        if not self._alive:
-            return None
-        request_id, self._alive = self._alive, None
-        return steps.cancel(self.hook, self.endpoint, request_id)
-
-    def _memory(self, context: Context) -> Memory:
-        from airflow_provider_odirouter.operators import recovery
-
-        return recovery.memory_of(context, durable=self.durable)
 
     def _wait(self, context: Context, request: Submitted) -> Wait:
         """A try that goes on with an earlier one's request has its own ``timeout``, as any try."""
@@ -280,26 +242,32 @@ class OdiRouterQueueOperator(BaseOperator):
         )
 
     def _finish(self, context: Context, event: RequestEvent) -> dict[str, Any]:
-        from airflow_provider_odirouter.errors import FileExpiredError, OdiRouterError
+        from airflow_provider_odirouter.errors import OdiRouterError
         from airflow_provider_odirouter.models import Ending
-        from airflow_provider_odirouter.operators import steps
-        from airflow_provider_odirouter.polling import may_be_alive
+        from airflow_provider_odirouter.operators import recovery, steps
+        from airflow_provider_odirouter.polling import SUBMITS_ANEW, may_be_alive
 
-        memory = self._memory(context)
-        if may_be_alive(event):
-            if memory.lasts and self._is_tried_again(context):
-                event = event.model_copy(update={"handed_on": True})
-            elif event.ending is Ending.UNWATCHED and self.cancel_on_timeout:
-                event = event.given_up(steps.cancel(self.hook, self.endpoint, event.request_id))
+        memory = recovery.memory_of(context, durable=self.durable)
+        tried_again = self._is_tried_again(context)
+        goes_on = memory.lasts and tried_again
+        if event.ending is Ending.UNWATCHED and self.cancel_on_timeout and not goes_on:
+            event = event.given_up(steps.cancel(self.hook, self.endpoint, event.request_id))
         try:
-            manifest = steps.finish(context, self.hook, event, output_path=self.output_path, retry_is_free=memory.lasts)
+            manifest = steps.finish(
+                context,
+                self.hook,
+                event,
+                output_path=self.output_path,
+                retry="a retry goes on with it" if goes_on and may_be_alive(event) else SUBMITS_ANEW,
+                landing_advice=recovery.landing_advice(memory),
+            )
         except OdiRouterError as error:
-            # The last try of a task that has found no valid link leaves the next one, of a user, a fresh start.
-            lost = isinstance(error, FileExpiredError) and not self._is_tried_again(context)
-            if error.request_over or lost:
+            if not tried_again:
+                recovery.give_up_outputs(error)
+            if error.request_over:
                 memory.forget()
             raise
-        memory.forget()
+        memory.done()
         return manifest
 
     def _submitted(self, request: Submitted) -> dict[str, Any]:

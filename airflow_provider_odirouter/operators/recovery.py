@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from airflow_provider_odirouter import protocol
+from airflow_provider_odirouter.compat import AirflowTaskTimeout
 from airflow_provider_odirouter.durability import (
     Intent,
     Memory,
@@ -22,12 +23,17 @@ from airflow_provider_odirouter.durability import (
     Submitted,
     decide,
     fingerprint,
+    is_cleared,
 )
 from airflow_provider_odirouter.errors import (
+    LandingError,
     LostSubmitError,
     OdiRouterError,
+    RejectedError,
     RequestLostError,
     RequestNotFoundError,
+    RequestUnwatchedError,
+    StorageError,
 )
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.models import RequestState
@@ -80,36 +86,44 @@ def earlier_request(
     :param cancel_live: Whether a live request that the user cleared, or of another input, is cancelled.
     :return: ``None``: there is none, and this try submits.
     :raises LostSubmitError: If the earlier try died during its submit, and ``on_lost_submit`` is ``"fail"``.
-    :raises OdiRouterError: If it cannot be found out, or if a live request cannot be cancelled; nothing is submitted.
+    :raises OdiRouterError: If the request cannot be looked at, or, of a cleared task, not be cancelled; nothing is
+        submitted then.
     """
     noted = memory.recall()
     request = noted if isinstance(noted, Submitted) else None
-    same = noted is not None and noted.fingerprint == intent.fingerprint
-    while True:
-        state = _state(hook, request) if request and same else None
-        move = decide(noted, intent, state, may_cancel=cancel_live, on_lost_submit=on_lost_submit)
-        if request is None or move is not Move.CANCEL:
-            break
+    same = request is not None and request.fingerprint == intent.fingerprint
+
+    def move(*, may_cancel: bool) -> Move:
+        wanted = request and same and not (request.done and is_cleared(request, intent))
+        state = _state(hook, request, give_up=is_cleared(request, intent)) if request and wanted else None
+        return decide(noted, intent, state, may_cancel=may_cancel, on_lost_submit=on_lost_submit)
+
+    decision = move(may_cancel=cancel_live)
+    if request and decision is Move.CANCEL:
         log.info("The task was cleared." if same else "Its input has changed since its last try.")
         outcome = cancel(OdiRouterHook(request.odirouter_conn_id), request.endpoint, request.request_id)
-        if same and isinstance(outcome, OdiRouterError):
-            raise outcome
         if outcome in OVER_AFTER_CANCEL:
             return None
+        if same and isinstance(outcome, OdiRouterError):
+            raise outcome
         # It has just ended, or cannot be cancelled: there may be something to take, or to wait for.
-        cancel_live = False
-    if move is Move.REFUSE:
-        raise LostSubmitError(f"An earlier try died during its submit to {intent.endpoint}; its fate is unknown.")
-    if move is Move.SUBMIT_AGAIN:
-        log.warning(
-            "An earlier try died during its submit to %s. That request may be running and may be paid; OdiRouter has "
-            "no way to find out. It is submitted again.",
-            intent.endpoint,
-        )
-    if request is None or move not in {Move.WAIT, Move.TAKE}:
-        return None
-    log.info("Request %s was submitted by an earlier try; this one goes on with it.", request.request_id)
-    return Earlier(request.model_copy(update={"max_tries": intent.max_tries}), succeeded=move is Move.TAKE)
+        decision = move(may_cancel=False)
+    if request and not same and not cancel_live and decision is Move.SUBMIT:
+        log.warning("Request %s of another input is left alone, and may be running.", request.request_id)
+    match decision:
+        case Move.REFUSE:
+            raise LostSubmitError(f"An earlier try died during its submit to {intent.endpoint}; its fate is unknown.")
+        case Move.SUBMIT_AGAIN:
+            log.warning(
+                "An earlier try died during its submit to %s. That request may be running and may be paid; OdiRouter "
+                "has no way to find out. It is submitted again.",
+                intent.endpoint,
+            )
+        case Move.WAIT | Move.TAKE if request:
+            log.info("Request %s was submitted by an earlier try; this one goes on with it.", request.request_id)
+            request = request.model_copy(update={"max_tries": intent.max_tries, "done": False})
+            return Earlier(request, succeeded=decision is Move.TAKE)
+    return None
 
 
 def submit(hook: OdiRouterHook, memory: Memory, intent: Intent, parameters: Mapping[str, Any]) -> Submitted:
@@ -119,6 +133,8 @@ def submit(hook: OdiRouterHook, memory: Memory, intent: Intent, parameters: Mapp
         request_id = hook.submit(intent.endpoint, parameters).request_id
     except LostSubmitError:
         raise
+    except AirflowTaskTimeout as error:
+        raise LostSubmitError(f"Airflow's execution_timeout ended the submit to {intent.endpoint}.") from error
     except OdiRouterError:
         memory.forget()  # it certainly never became a request
         raise
@@ -133,8 +149,11 @@ def wait_without_trigger(context: Context, memory: Memory, endpoint: str, *, can
     :raises RequestLostError: If nothing tells which request it was.
     """
     ti, noted = context["ti"], memory.recall()
-    submitted_at = noted.submitted_at.timestamp() if isinstance(noted, Submitted) else None
-    request_id = ti.xcom_pull(task_ids=ti.task_id, map_indexes=ti.map_index, key="request_id")
+    submitted_at = None
+    if isinstance(noted, Submitted):
+        request_id, submitted_at = noted.request_id, noted.submitted_at.timestamp()
+    else:
+        request_id = ti.xcom_pull(task_ids=ti.task_id, map_indexes=ti.map_index, key="request_id")
     if not isinstance(request_id, str):
         raise RequestLostError("The trigger is gone, and so is the XCom request_id.")
     return Wait(
@@ -147,16 +166,46 @@ def wait_without_trigger(context: Context, memory: Memory, endpoint: str, *, can
     )
 
 
-def _state(hook: OdiRouterHook, request: Submitted) -> RequestState | None:
-    """Return a request's state, ``None`` if the service does not know it."""
+def landing_advice(memory: Memory) -> str:
+    """Say what to do about outputs that cannot be brought home, but may be yet."""
+    free = "A retry fetches the pictures again, and pays nothing; so does clearing the task."
+    return free if memory.lasts else LandingError.advice
+
+
+def give_up_outputs(error: OdiRouterError) -> None:
+    """Count a request as over whose outputs no try could bring home: a user who clears the task must get new ones."""
+    faulty = isinstance(error, LandingError | RequestNotFoundError | RejectedError)
+    if faulty and not error.request_over and not isinstance(error, StorageError):
+        error.request_over = True
+        error.advice = (
+            "Clearing the task submits a new request, and pays for it; an OdiRouterRequestSensor with this request id "
+            "tries again to fetch the pictures of this one."
+        )
+
+
+def _state(hook: OdiRouterHook, request: Submitted, *, give_up: bool) -> RequestState | None:
+    """
+    Return a request's state, ``None`` if the service does not know it.
+
+    :param give_up: Whether a request that cannot be looked at is cancelled, as well as that goes, and counts as gone.
+    """
     for pause in (*PAUSES_WHILE_NOT_FOUND, 0.0):
         try:
             return hook.get_status(request.endpoint, request.request_id).state
-        except RequestNotFoundError:
-            time.sleep(pause)
         except OdiRouterError as error:
-            if not error.passing:
-                raise
-            log.warning("%s Request %s counts as alive.", error, request.request_id)
-            return RequestState.UNKNOWN
+            if error.passing:
+                log.warning("%s Request %s counts as alive.", error, request.request_id)
+                return RequestState.UNKNOWN
+            if isinstance(error, RequestNotFoundError):
+                time.sleep(pause)
+            elif give_up:
+                cancel(hook, request.endpoint, request.request_id)
+                return None
+            else:
+                raise RequestUnwatchedError(
+                    f"The request of an earlier try may be alive, but cannot be looked at: {error.what}",
+                    vendor=error.vendor,
+                    request_id=request.request_id,
+                    advice="A retry tries to go on with it; clearing the task submits a new one.",
+                ) from error
     return None

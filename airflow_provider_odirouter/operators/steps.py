@@ -34,7 +34,17 @@ from airflow_provider_odirouter.models import (
     RequestEvent,
     RequestResult,
 )
-from airflow_provider_odirouter.polling import CANCEL_FATES, Cancel, Look, Pause, Seen, Wait, error_of, watch
+from airflow_provider_odirouter.polling import (
+    CANCEL_FATES,
+    SUBMITS_ANEW,
+    Cancel,
+    Look,
+    Pause,
+    Seen,
+    Wait,
+    error_of,
+    watch,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -43,7 +53,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FREE_RETRY = "A retry fetches the pictures again, and pays nothing; so does clearing the task."
 PAUSES_FOR_RESULT = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds between fetches of a result that is not there yet although its request has succeeded."""
 
@@ -115,6 +124,11 @@ def last_look(hook: OdiRouterHook, wait: Wait, error: str, traceback: list[str] 
     return event.model_copy(update={"ending": Ending.UNWATCHED, "reason": "its trigger has crashed (see the log)."})
 
 
+def by_hand(hook: OdiRouterHook, endpoint: str, request_id: str) -> str:
+    """Return the call that cancels a request by hand."""
+    return f"OdiRouterHook({hook.odirouter_conn_id!r}).cancel({endpoint!r}, {request_id!r})"
+
+
 def cancel(hook: OdiRouterHook, endpoint: str, request_id: str) -> CancelOutcome | OdiRouterError:
     """Cancel a request that nobody will wait for, and say in the log what that came to."""
     try:
@@ -125,7 +139,7 @@ def cancel(hook: OdiRouterHook, endpoint: str, request_id: str) -> CancelOutcome
             "Request %s may be running with nobody waiting for it, and be paid: %s To cancel it by hand: %s",
             request_id,
             error,
-            f"OdiRouterHook({hook.odirouter_conn_id!r}).cancel({endpoint!r}, {request_id!r})",
+            by_hand(hook, endpoint, request_id),
         )
         return error
     level = logging.ERROR if outcome is CancelOutcome.UNSUPPORTED else logging.INFO
@@ -150,16 +164,18 @@ def finish(
     event: RequestEvent,
     *,
     output_path: str | None,
-    retry_is_free: bool = False,
+    retry: str = SUBMITS_ANEW,
+    landing_advice: str = LandingError.advice,
 ) -> dict[str, Any]:
     """
     Turn the end of a wait into the manifest that the task returns: the one finisher, wherever the wait was.
 
     :param output_path: Where the outputs land; ``None``: they stay behind the vendor's links.
-    :param retry_is_free: Whether a retry would take the outputs of this request, not submit anew.
+    :param retry: What a retry does about a request that was given up.
+    :param landing_advice: What to do if the outputs cannot be brought home, but may be yet.
     :raises OdiRouterError: If the request did not succeed, or its outputs cannot be brought home.
     """
-    if error := error_of(event):
+    if error := error_of(event, retry=retry):
         raise error
     try:
         result = _result(hook, event)
@@ -174,7 +190,7 @@ def finish(
     except (TransportError, AnswerError, LandingError) as error:
         error.request_id = event.request_id
         if error.retry_helps:
-            error.advice = FREE_RETRY if retry_is_free else LandingError.advice
+            error.advice = landing_advice
         raise
     return Manifest(
         request_id=event.request_id,

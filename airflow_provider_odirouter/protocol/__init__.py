@@ -21,7 +21,7 @@ from airflow_provider_odirouter.protocol.calls import (
     submit,
     submit_body,
 )
-from airflow_provider_odirouter.protocol.refusals import file_error_of, is_no_such_path
+from airflow_provider_odirouter.protocol.refusals import file_error_of
 from airflow_provider_odirouter.protocol.repeats import pause_before_repeat, verdict
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
     "cancel",
     "file",
     "file_error_of",
-    "is_no_such_path",
     "pause_before_repeat",
     "read_cancel",
     "read_result",

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from airflow_provider_odirouter.errors import NoOutputError, RequestNotFoundError
+from airflow_provider_odirouter.errors import NoOutputError, PathNotFoundError, RejectedError, RequestNotFoundError
 from airflow_provider_odirouter.models import (
     CancelOutcome,
     Failure,
@@ -26,7 +26,7 @@ from airflow_provider_odirouter.protocol.bodies import (
     words_of,
 )
 from airflow_provider_odirouter.protocol.calls import Answer, Call, is_safe_request_id
-from airflow_provider_odirouter.protocol.refusals import error_of, is_no_such_path
+from airflow_provider_odirouter.protocol.refusals import error_of
 
 
 def read_submission(call: Call, answer: Answer) -> Submission:
@@ -165,6 +165,8 @@ def read_cancel(call: Call, answer: Answer) -> CancelOutcome:
     if answer.status_code in {405, 501}:
         return CancelOutcome.UNSUPPORTED
     error = error_of(call, answer)
+    if isinstance(error, PathNotFoundError | RejectedError):
+        return CancelOutcome.UNSUPPORTED
     if isinstance(error, RequestNotFoundError):
-        return CancelOutcome.UNSUPPORTED if is_no_such_path(error) else CancelOutcome.NOT_FOUND
+        return CancelOutcome.NOT_FOUND
     raise error

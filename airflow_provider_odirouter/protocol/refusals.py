@@ -14,6 +14,7 @@ from airflow_provider_odirouter.errors import (
     LandingError,
     NoBalanceError,
     OdiRouterError,
+    PathNotFoundError,
     RateLimitedError,
     RejectedError,
     RequestNotFoundError,
@@ -32,6 +33,7 @@ WHAT = {
     AuthenticationError: "OdiRouter refuses the API key for the {action} of {endpoint} ({number}).",
     EndpointNotFoundError: "OdiRouter does not know the endpoint {endpoint} ({number}).",
     NoBalanceError: "OdiRouter refuses the {action} of {endpoint}: the account has no balance ({number}).",
+    PathNotFoundError: "The host has no such path as that of the {action} of {endpoint} ({number}).",
     RateLimitedError: "OdiRouter's rate limit stops the {action} of {endpoint} ({number}).",
     RejectedError: "OdiRouter rejects the {action} of {endpoint} ({number}).",
     RequestNotFoundError: "OdiRouter does not know this request of {endpoint} ({number}).",
@@ -80,11 +82,6 @@ def file_error_of(call: Call, answer: Answer) -> OdiRouterError:
     return LandingError(what, request_id=call.request_id)
 
 
-def is_no_such_path(error: RequestNotFoundError) -> bool:
-    """Return whether a ``404`` is a web framework's of a path that it does not have, whatever the request."""
-    return (error.vendor or "").strip(" .").lower() == "not found"
-
-
 def _kind(number: int, *, submits: bool, readable: bool, code: str | None, words: str) -> type[AnswerError] | None:
     """
     Classify an error by its HTTP status and the vendor's code and words; ``None``: it is not the API's answer.
@@ -101,8 +98,9 @@ def _kind(number: int, *, submits: bool, readable: bool, code: str | None, words
         return AuthenticationError
     if number == 404 and (submits or "app not found" in words):
         return EndpointNotFoundError
-    if number == 404 and readable:
-        return RequestNotFoundError
+    if number in {404, 410} and readable:
+        # A web framework's own words for a path that it does not have.
+        return PathNotFoundError if words.strip(" .") == "not found" else RequestNotFoundError
     return RejectedError if 400 <= number < 500 and (readable or submits) else None
 
 

@@ -172,7 +172,8 @@ class OdiRouterRequestSensor(BaseSensorOperator):
     def _finish(self, context: Context, event: RequestEvent) -> dict[str, Any]:
         from airflow_provider_odirouter.operators import steps
 
-        return steps.finish(context, self.hook, event, output_path=self.output_path)
+        retry = "clear the task that submitted it, to submit a new one"
+        return steps.finish(context, self.hook, event, output_path=self.output_path, retry=retry)
 
     @contextmanager
     def _sensor_errors(self) -> Iterator[None]:

@@ -22,7 +22,7 @@ class WaitingTask(Protocol):
     dag_id: str
     task_id: str
     run_id: str
-    map_index: int
+    map_index: int | None
 
 
 def ask_early(task: WaitingTask) -> None:
@@ -43,7 +43,7 @@ def ask_early(task: WaitingTask) -> None:
 
 async def _ask(task: WaitingTask) -> None:
     try:
-        await sync_to_async(_state, thread_sensitive=False)(task)
+        await sync_to_async(task_state, thread_sensitive=False)(task)
     except Exception as error:  # noqa: BLE001 - nobody waits for the answer
         log.debug("Airflow could not tell the state of %s: %r", task, error)
 
@@ -59,14 +59,15 @@ async def is_orphaned(task: WaitingTask, request_id: str, *, seconds: float) -> 
     :raises Exception: Whatever keeps Airflow from telling; the caller must then leave the request alone.
     """
     async with asyncio.timeout(seconds):
-        state = await sync_to_async(_state, thread_sensitive=False)(task)
+        state = await sync_to_async(task_state, thread_sensitive=False)(task)
         if state != "deferred":
             return True
         return bool(await sync_to_async(_request_id, thread_sensitive=False)(task) != request_id)
 
 
-def _state(task: WaitingTask) -> str | None:
-    mapped = task.map_index >= 0
+def task_state(task: WaitingTask) -> str | None:
+    """Return a task instance's state as Airflow's database has it; ``None``: there is no such instance, or no state."""
+    mapped = task.map_index is not None and task.map_index >= 0
     states: dict[str, Any] = RuntimeTaskInstance.get_task_states(
         dag_id=task.dag_id,
         task_ids=[task.task_id],

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.sdk import DAG
-from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time import context, task_runner
 
 from airflow_provider_odirouter.compat import TaskDeferred
-from airflow_provider_odirouter.sandbox import Sandbox
+from airflow_provider_odirouter.durability import KEY
+from airflow_provider_odirouter.operators import steps
+from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
+
+HAS_STORE = hasattr(context, "TaskStateStoreAccessor")
+anywhere = pytest.mark.parametrize("deferrable", [True, False], ids=["in the triggerer", "on the worker"])
+needs_store = pytest.mark.skipif(not HAS_STORE, reason="before Airflow 3.3 there is no task state store")
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +52,15 @@ class Run:
         """What a task pushed."""
         ti = self.run.get_task_instance(task_id, map_index=map_index)
         return ti.xcom_pull(task_ids=task_id, key=key, map_indexes=map_index if map_index >= 0 else None)
+
+    def note(self, task_id: str = "edit", map_index: int = -1) -> Any:
+        """What Airflow keeps of a task instance for its next try: ``None``, if that is nothing."""
+        from airflow._shared.state import TaskScope
+        from airflow.state import get_state_backend
+
+        scope = TaskScope(self.run.dag_id, self.run.run_id, task_id, map_index)
+        value = get_state_backend().get(scope, KEY)
+        return None if value is None else json.loads(value)
 
     @property
     def error(self) -> str:
@@ -102,6 +119,45 @@ def run_dag(airflow_db: None, conn_id: str, monkeypatch: pytest.MonkeyPatch) -> 
     signal.signal(signal.SIGTERM, terminate)
 
 
+Fail = Callable[..., None]
+
+
+@pytest.fixture
+def fail_after_submit(monkeypatch: pytest.MonkeyPatch) -> Fail:
+    """Lets XCom fail, right after the submit, in these tries: ``fail_after_submit(1, 2)``."""
+    publish = steps.publish
+
+    def make(*tries: int) -> None:
+        def failing(context: Any, *arguments: Any) -> None:
+            if context["ti"].try_number in tries:
+                raise OSError("no XCom today")
+            publish(context, *arguments)
+
+        monkeypatch.setattr(steps, "publish", failing)
+
+    return make
+
+
+def edit(
+    pictures: Path,
+    operator: type[OdiRouterImageEditOperator] = OdiRouterImageEditOperator,
+    dag_id: str = "edit",
+    **arguments: Any,
+) -> DAG:
+    """A Dag of one edit on the worker, with one retry at once."""
+    defaults: dict[str, Any] = {
+        "prompt": "Blue",
+        "images": [str(pictures / "coffee.png")],
+        "deferrable": False,
+        "poll_interval": 0.1,
+        "retries": 1,
+        "retry_delay": timedelta(0),
+    }
+    with DAG(dag_id) as dag:
+        operator(task_id="edit", **(defaults | arguments))
+    return dag
+
+
 def kill_task() -> None:
     """Do what Airflow's supervisor does to a task that is marked or cleared."""
     handler = signal.getsignal(signal.SIGTERM)
@@ -109,6 +165,29 @@ def kill_task() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def actions(sandbox: Sandbox) -> list[str]:
-    """What was called, in order."""
-    return [entry.action for entry in sandbox.journal]
+def clear(context: Any) -> None:
+    """
+    Do what Airflow does to a task that a user clears.
+
+    It reads the Dag's retries from the database, where a Dag of the same id changes twice a minute at most.
+    """
+    from airflow.models.taskinstance import clear_task_instances
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        clear_task_instances([_instance(context, session)], session, dag_run_state=False)
+
+
+def mark(context: Any, state: str) -> None:
+    """Do what Airflow does to a task that a user marks, but for the kill."""
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        _instance(context, session).state = state
+
+
+def _instance(context: Any, session: Any) -> Any:
+    from airflow.models.taskinstance import TaskInstance
+
+    ti = context["ti"]
+    return session.query(TaskInstance).filter_by(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id).one()

@@ -20,7 +20,8 @@ from airflow_provider_odirouter.hooks import odirouter as hook_module
 from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
 from airflow_provider_odirouter.protocol import Action, repeats
 from airflow_provider_odirouter.sandbox import Sandbox
-from tests.dags.conftest import Run, RunDag, actions
+from tests.conftest import actions
+from tests.dags.conftest import Run, RunDag
 
 
 def run_edit(run_dag: RunDag, pictures: Path, **arguments: Any) -> Run:

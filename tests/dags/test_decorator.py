@@ -8,7 +8,8 @@ from airflow.sdk import DAG, task
 
 from airflow_provider_odirouter.errors import InvalidParametersError
 from airflow_provider_odirouter.sandbox import Sandbox
-from tests.dags.conftest import RunDag, actions
+from tests.conftest import actions
+from tests.dags.conftest import RunDag
 
 
 def test_the_function_gives_the_parameters_and_the_task_returns_the_manifest(

@@ -13,27 +13,11 @@ from airflow_provider_odirouter import polling
 from airflow_provider_odirouter.errors import LandingError, StorageError
 from airflow_provider_odirouter.images import landing
 from airflow_provider_odirouter.operators import steps
-from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
 from airflow_provider_odirouter.operators.queue import OdiRouterQueueOperator
 from airflow_provider_odirouter.protocol import Action, repeats
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
-from tests.conftest import Listener
-from tests.dags.conftest import RunDag, actions, kill_task
-
-
-def edit(pictures: Path, **arguments: Any) -> DAG:
-    """A Dag of one edit on the worker, with one retry at once."""
-    defaults: dict[str, Any] = {
-        "prompt": "Blue",
-        "images": [str(pictures / "coffee.png")],
-        "deferrable": False,
-        "poll_interval": 0.1,
-        "retries": 1,
-        "retry_delay": timedelta(0),
-    }
-    with DAG("edit") as dag:
-        OdiRouterImageEditOperator(task_id="edit", **(defaults | arguments))
-    return dag
+from tests.conftest import Clock, Listener, actions
+from tests.dags.conftest import RunDag, edit, kill_task
 
 
 def test_broken_rules_cost_nothing_and_are_not_tried_again(run_dag: RunDag, sandbox: Sandbox, pictures: Path) -> None:
@@ -269,12 +253,18 @@ def test_a_request_that_cannot_be_cancelled_is_told_loudly(
 
 
 def test_a_killed_task_leaves_its_request_alone_if_told_so(
-    run_dag: RunDag, sandbox: Sandbox, listeners: list[Listener], pictures: Path
+    run_dag: RunDag, sandbox: Sandbox, listeners: list[Listener], clock: Clock, pictures: Path
 ) -> None:
-    sandbox.configure(run_seconds=1)
-    dag = edit(pictures, cancel_on_kill=False)
-    listeners.append(lambda entry: kill_task() if entry.action == "status" else None)
-    assert run_dag(dag).state == "success"
+    sandbox.configure(run_seconds=60)
+    dag = edit(pictures, cancel_on_kill=False, retries=0)
+
+    def kill(entry: JournalEntry) -> None:
+        if entry.action == "status":
+            kill_task()
+            clock.skip(60)
+
+    listeners.append(kill)
+    assert run_dag(dag).error == "The task was killed."
     assert "cancel" not in actions(sandbox)
 
 

@@ -9,7 +9,8 @@ from PIL import Image
 
 from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
 from airflow_provider_odirouter.sandbox import Sandbox
-from tests.dags.conftest import RunDag, actions
+from tests.conftest import actions
+from tests.dags.conftest import RunDag
 
 
 @pytest.mark.parametrize("deferrable", [True, False], ids=["in the triggerer", "on the worker"])

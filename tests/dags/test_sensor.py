@@ -10,8 +10,8 @@ from airflow.sdk import DAG
 from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 from airflow_provider_odirouter.sensors.request import OdiRouterRequestSensor
-from tests.conftest import Listener
-from tests.dags.conftest import RunDag, actions
+from tests.conftest import Listener, actions
+from tests.dags.conftest import RunDag
 
 
 def submit_then_wait(pictures: Path, **arguments: Any) -> DAG:

@@ -16,6 +16,7 @@ class Figure:
     cancel_calls: int
     seconds_to_cancel: str
     ends: str
+    remark: str
 
 
 def states_in_words(states: list[str | None]) -> str:

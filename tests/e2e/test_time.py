@@ -26,4 +26,5 @@ def test_a_request_that_misses_its_deadline_is_cancelled_and_the_task_says_what_
 
 @pytest.mark.run("short_run")
 def test_a_run_that_misses_its_dagrun_timeout_cancels_the_request(trial: Trial) -> None:
+    trial.wait_for_cancels()
     trial.check(submits=1, cancels=1, ends="skipped")

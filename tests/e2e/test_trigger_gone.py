@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_odirouter.compat import TRIGGERER_CALLS_ON_KILL
 from tests.e2e.trial import Trial
 
 
+@pytest.mark.every_version
 @pytest.mark.run("trigger_crashes")
 def test_a_crashed_trigger_of_the_last_try_cancels_the_request(trial: Trial) -> None:
     trial.check(submits=1, cancels=1, ends="failed")
     assert "its trigger has crashed" in trial.log()
 
 
-@pytest.mark.skipif(not TRIGGERER_CALLS_ON_KILL, reason="before Airflow 3.3, a retry does not know the request")
 @pytest.mark.run("trigger_crashes_with_retry")
 def test_a_crashed_trigger_hands_the_request_to_the_retry(trial: Trial) -> None:
     trial.wait_for(lambda: [ti["try_number"] for ti in trial.instances] == [2], "the retry")
@@ -23,6 +22,7 @@ def test_a_crashed_trigger_hands_the_request_to_the_retry(trial: Trial) -> None:
     assert "a retry goes on with it" in trial.log()
 
 
+@pytest.mark.every_version
 @pytest.mark.run("trigger_is_late")
 def test_a_deferral_that_airflow_ends_cancels_the_request(trial: Trial) -> None:
     trial.check(submits=1, cancels=1, ends="failed")

@@ -8,11 +8,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from airflow.sdk.execution_time import context
 from PIL import Image
 
 from tests.e2e.trial import Trial
 
 SUBMIT = frozenset({"submit"})
+FORGOTTEN = not hasattr(context, "TaskStateStoreAccessor")
+"""Whether a try's request is forgotten with it: before Airflow 3.3."""
 
 
 @pytest.mark.run("edit_with_retry", hang=True, fault_after_effect=True, fault_actions=SUBMIT)
@@ -34,6 +37,7 @@ def test_a_worker_that_dies_during_the_submit_does_not_submit_again_if_told_so(t
     assert "its fate is unknown" in trial.log(try_number=2)
 
 
+@pytest.mark.every_version
 @pytest.mark.run("lingering")
 @pytest.mark.parametrize("whole_worker", [False, True], ids=["task process", "whole worker"])
 def test_a_worker_that_dies_right_after_the_submit_leaves_its_request_to_the_retry(
@@ -42,9 +46,10 @@ def test_a_worker_that_dies_right_after_the_submit_leaves_its_request_to_the_ret
     trial.wait_for(lambda: trial.request_id, "the request's id")
     kill(trial, whole_worker=whole_worker)
 
+    trial.wait_for(lambda: trial.sandbox.paid == 1 + FORGOTTEN, "all submits")
     trial.let_requests_end()
-    trial.check(submits=1, cancels=0, ends="success")
-    assert "this one goes on with it" in trial.log(try_number=2)
+    trial.check(submits=1 + FORGOTTEN, cancels=0, ends="success", abandoned=FORGOTTEN)
+    assert ("this one goes on with it" in trial.log(try_number=2)) is not FORGOTTEN
 
 
 @pytest.mark.run("three_pictures")
@@ -66,6 +71,32 @@ def test_a_worker_that_dies_while_the_pictures_land_leaves_them_to_the_retry(tri
             picture.load()
 
 
+@pytest.mark.run("edit_on_worker_with_retry")
+def test_a_worker_that_is_asked_to_stop_leaves_its_request_to_the_retry(trial: Trial) -> None:
+    trial.wait_until_watched()
+    _, supervisor = processes_of(trial)
+    os.kill(supervisor, signal.SIGTERM)
+
+    trial.wait_for(lambda: trial.instances[0]["try_number"] == 2, "the retry")
+    trial.let_requests_end()
+    trial.check(submits=1, cancels=0, ends="success")
+
+
+@pytest.mark.run("edit_on_worker_with_retry")
+def test_a_worker_that_wakes_after_the_retry_has_taken_over_cancels_nothing(trial: Trial) -> None:
+    trial.wait_until_watched()
+    frozen = processes_of(trial)
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    trial.wait_for(lambda: trial.instances[0]["try_number"] == 2, "the retry", 90)
+    trial.wait_for(lambda: "this one goes on with it" in trial.log(try_number=2), "the retry to take over")
+    for pid in frozen:
+        os.kill(pid, signal.SIGCONT)
+    trial.wait_for(lambda: not is_alive(frozen[0]), "the end of the frozen try")
+    trial.let_requests_end()
+    trial.check(submits=1, cancels=0, ends="success")
+
+
 def die_during_the_submit(trial: Trial) -> None:
     """Before the hook has waited for an answer for a minute: so these come first."""
     trial.wait_for(lambda: trial.sandbox.paid == 1, "the submit")
@@ -79,12 +110,18 @@ def pictures(trial: Trial) -> list[Path]:
 
 def kill(trial: Trial, *, whole_worker: bool = False) -> None:
     """Kill a task's process; with the worker that watches over it, nobody is left to tell Airflow."""
-    [instance] = trial.instances
-    task = int(instance["pid"])
-    victims = [task, parent_of(task)] if whole_worker else [task]
-    for pid in reversed(victims):
+    task, supervisor = processes_of(trial)
+    for pid in (supervisor, task) if whole_worker else (task,):
         os.kill(pid, signal.SIGKILL)
 
 
-def parent_of(pid: int) -> int:
-    return int(subprocess.run(["ps", "-o", "ppid=", "-p", str(pid)], capture_output=True, check=True).stdout)
+def processes_of(trial: Trial) -> tuple[int, int]:
+    """The process of the task, and that of the worker which watches over it."""
+    [instance] = trial.instances
+    pid = int(instance["pid"])
+    return pid, int(subprocess.run(["ps", "-o", "ppid=", "-p", str(pid)], capture_output=True, check=True).stdout)
+
+
+def is_alive(pid: int) -> bool:
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, check=False).stdout.strip()
+    return bool(state) and not state.startswith(b"Z")

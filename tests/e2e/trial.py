@@ -54,6 +54,7 @@ class Trial:
         self.sandbox = Sandbox(clock=self._clock, **{"queue_seconds": 0, "run_seconds": LONG, **settings})
         self.witness = Witness(self.sandbox)
         self.figure: Figure | None = None
+        self.base_url = ""
         self._server = ExitStack()
         self._port = 0
         self._conn_id = ""
@@ -64,8 +65,7 @@ class Trial:
     def __enter__(self) -> Self:
         self.go_up()
         self._conn_id = f"sandbox_{self._port}"
-        base_url = f"http://127.0.0.1:{self._port}/model"
-        self._airflow.api.add_connection(self._conn_id, "odirouter", base_url, self.sandbox.settings.api_key)
+        self._airflow.api.add_connection(self._conn_id, "odirouter", self.base_url, self.sandbox.settings.api_key)
         conf = {"conn_id": self._conn_id, "output_path": str(self.outputs)}
         self.run_id = self._airflow.trigger_dag(self.dag_id, conf)
         return self
@@ -110,7 +110,8 @@ class Trial:
 
     def go_up(self) -> None:
         """Bring the sandbox back, under its address."""
-        self._port = self._server.enter_context(self.sandbox.serve(port=self._port)).port
+        server = self._server.enter_context(self.sandbox.serve(port=self._port))
+        self._port, self.base_url = server.port, server.base_url
 
     # How it stands
 
@@ -165,7 +166,7 @@ class Trial:
 
     # How it ended
 
-    def check(self, *, submits: int, cancels: int, ends: str, abandoned: int = 0) -> None:
+    def check(self, *, submits: int, cancels: int, ends: str, abandoned: int = 0, remark: str = "") -> None:
         """Wait for the end, note what was seen, and compare it with what it should be.
 
         `ends` is the state of the task, or in words those of many. Nothing may be left alive, and but for `abandoned`
@@ -182,6 +183,7 @@ class Trial:
             cancel_calls=self._cancel_calls,
             seconds_to_cancel=f"{self._seconds_to_cancel:.1f}" if self._acted_at and canceled else "",
             ends=states_in_words(self.states),
+            remark=remark,
         )
         seen = (self.figure.submits, self.figure.cancels, self.figure.ends)
         assert seen == (submits, cancels, ends), self.witness.story()

@@ -8,6 +8,7 @@ from tests.e2e.edit_dag import edit_dag
 
 edit = edit_dag("edit")
 edit_on_worker = edit_dag("edit_on_worker", deferrable=False)
+edit_on_worker_with_retry = edit_dag("edit_on_worker_with_retry", deferrable=False, retries=1)
 edit_with_retry = edit_dag("edit_with_retry", retries=1)
 edit_with_three_retries = edit_dag("edit_with_three_retries", retries=3)
 
@@ -16,6 +17,6 @@ deadline_with_retry = edit_dag("deadline_with_retry", timeout=5, retries=1)
 short_run = edit_dag("short_run", dagrun_timeout=timedelta(seconds=20))
 
 five_edits = edit_dag("five_edits", mapped=5)
-twenty_edits = edit_dag("twenty_edits", mapped=20)
 fifty_edits = edit_dag("fifty_edits", mapped=50)
-sixty_edits = edit_dag("sixty_edits", mapped=60)
+burst_of_20 = edit_dag("burst_of_20", mapped=20)
+burst_of_60 = edit_dag("burst_of_60", mapped=60)

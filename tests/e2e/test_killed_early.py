@@ -1,0 +1,28 @@
+"""A task that is killed while it submits, long before Airflow tells it so, leaves no request behind."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.trial import Trial
+
+
+@pytest.mark.every_version
+@pytest.mark.run("edit", latency_seconds=3)
+def test_a_task_that_is_marked_while_it_submits_cancels_its_request_instead_of_deferring(trial: Trial) -> None:
+    trial.wait_for(lambda: trial.states == ["running"], "the task to run")
+    trial.mark_task("failed")
+
+    trial.wait_for_cancels()
+    trial.check(submits=1, cancels=1, ends="failed")
+
+
+@pytest.mark.run("edit_on_worker_with_retry")
+def test_a_task_that_is_cleared_while_it_waits_on_a_worker_cancels_its_request_and_submits_afresh(trial: Trial) -> None:
+    trial.wait_until_watched()
+    trial.clear_task()
+
+    trial.wait_for_cancels()
+    trial.wait_for(lambda: trial.sandbox.paid == 2, "a second submit")
+    trial.let_requests_end()
+    trial.check(submits=2, cancels=1, ends="success")

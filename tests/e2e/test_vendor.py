@@ -1,0 +1,77 @@
+"""Whatever the vendor does, each task pays for one request, or for one more where only that can help."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+import pytest
+
+from airflow_provider_odirouter.compat import TRIGGERER_CALLS_ON_KILL
+from tests.e2e.trial import Trial
+
+# So many find the race that they are about in any run; fewer show on the older Airflows that it is the same there.
+BURST = 60 if TRIGGERER_CALLS_ON_KILL else 20
+
+
+@pytest.mark.run("edit")
+def test_an_outage_of_forty_seconds_is_waited_out(trial: Trial) -> None:
+    trial.wait_until_watched()
+    trial.go_down()
+    time.sleep(40)
+    trial.go_up()
+
+    trial.let_requests_end()
+    trial.check(submits=1, cancels=0, ends="success")
+
+
+@pytest.mark.run("edit")
+def test_twenty_seconds_of_503_are_waited_out(trial: Trial) -> None:
+    trial.wait_until_watched()
+    trial.sandbox.configure(server_error_seconds=20)
+    time.sleep(20)
+
+    trial.let_requests_end()
+    trial.check(submits=1, cancels=0, ends="success", remark=f"{trial.witness.answers(503)} answers 503")
+    assert trial.witness.answers(503)
+
+
+@pytest.mark.run("edit")
+def test_every_third_connection_may_break(trial: Trial) -> None:
+    trial.wait_until_watched()
+    trial.sandbox.configure(drop_every=3)
+    trial.wait_for(lambda: trial.witness.answers(None) >= 3, "three broken connections")
+
+    trial.let_requests_end()
+    trial.check(submits=1, cancels=0, ends="success", remark=f"{trial.witness.answers(None)} broken connections")
+
+
+@pytest.mark.run("edit_with_three_retries", run_seconds=1, error_type="CONTENT_BLOCKED")
+def test_blocked_content_fails_at_once_whatever_the_retries(trial: Trial) -> None:
+    trial.check(submits=1, cancels=0, ends="failed")
+    assert [instance["try_number"] for instance in trial.instances] == [1]
+
+
+@pytest.mark.run("edit_with_retry")
+def test_a_request_that_somebody_else_cancels_is_submitted_again_by_the_retry(trial: Trial) -> None:
+    trial.wait_until_watched()
+    [request] = trial.witness.requests
+    url = f"{trial.base_url}/v1/queue/gpt_image_1_edit/requests/{request.request_id}/cancel"
+    httpx.put(url, headers={"Authorization": f"Bearer {trial.sandbox.settings.api_key}"}).raise_for_status()
+
+    trial.wait_for(lambda: trial.sandbox.paid == 2, "the second submit")
+    trial.let_requests_end()
+    trial.check(submits=2, cancels=0, ends="success")
+
+
+@pytest.mark.run("fifty_edits", run_seconds=0, rate_limit=2)
+def test_a_rate_limit_makes_fifty_tasks_slow_but_pays_for_each_once(trial: Trial) -> None:
+    trial.check(submits=50, cancels=0, ends="50 success", remark=f"{trial.witness.answers(429)} answers 429")
+    assert len({request.prompt for request in trial.witness.requests}) == 50
+
+
+@pytest.mark.every_version
+@pytest.mark.run(f"burst_of_{BURST}", run_seconds=3)
+def test_a_burst_of_short_requests_ends_with_a_success_for_each(trial: Trial) -> None:
+    trial.check(submits=BURST, cancels=0, ends=f"{BURST} success")
+    assert len({request.prompt for request in trial.witness.requests}) == BURST
