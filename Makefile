@@ -12,7 +12,7 @@ export UV_PYTHON_DOWNLOADS := never
 ifdef AIRFLOW
 VENV := .venv-airflow-$(AIRFLOW)
 # The tests that need Airflow. What an older one and its packages warn of among themselves is no news.
-TESTS := -W default tests/dags tests/triggers tests/hooks tests/images tests/test_provider.py
+TESTS := -W default tests/dags tests/operators tests/triggers tests/hooks tests/images tests/test_provider.py
 E2E_TESTS := -W default -m every_version
 else
 VENV := .venv

@@ -38,6 +38,8 @@ POLL = 0.25
 GRACE = 3.0
 # But another Airflow on the same database would take the killed for living, for half a minute.
 LONG_GRACE = 15.0
+# As long as a deployment waits (the default of Airflow's Helm chart for a triggerer).
+STOP_GRACE = 60.0
 JOBS = {"scheduler": "SchedulerJob", "dag-processor": "DagProcessorJob", "triggerer": "TriggererJob"}
 ERROR_LINE = re.compile(r"\[(error|critical) *\]|\b(ERROR|CRITICAL)\b|^Traceback|^[\w.]*(Error|Exception)\b")
 
@@ -152,7 +154,7 @@ class LocalAirflow:
 
     def stop(self, component: str) -> None:
         """End a component as a deployment does: SIGTERM, and time to end in its own order."""
-        self._end_one(component, grace=LONG_GRACE)
+        self._end_one(component, grace=STOP_GRACE)
 
     def restart(self, component: str, timeout: float = 60.0) -> None:
         """Start a component that has ended, and wait until it works."""

@@ -84,8 +84,8 @@ class Postgres:
         if user:
             shutil.chown(folder, user)
         data = folder / "data"
-        initdb = [programs / "initdb", "--pgdata", data, "--username", DATABASE_USER, "--auth", "trust"]
-        initdb += ["--encoding", "UTF8", "--locale", "C", "--no-sync"]
+        initdb: list[str | Path] = [programs / "initdb", "--pgdata", data, "--username", DATABASE_USER]
+        initdb += ["--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync"]
         done = subprocess.run(initdb, user=user, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
             raise PostgresError(f"PostgreSQL's initdb failed:\n{done.stdout}{done.stderr}")
@@ -103,7 +103,7 @@ class Postgres:
         self._running.callback(end_all, [child], GRACE)
         child.start()
         self.url = f"postgresql+psycopg2://{DATABASE_USER}@/postgres?host={folder}"
-        self._is_ready = [programs / "pg_isready", "--quiet", "--host", folder]
+        self._is_ready: list[str | Path] = [programs / "pg_isready", "--quiet", "--host", folder]
         return child
 
     def _wait_until_ready(self, child: Child) -> None:

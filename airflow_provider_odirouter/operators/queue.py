@@ -120,15 +120,18 @@ class OdiRouterQueueOperator(BaseOperator):
         with steps.airflow_errors():
             memory = recovery.memory_of(context, durable=self.durable)
             custody = self._take_custody(context, memory)
-            parameters = self.request_parameters()
-            if self.output_path is not None:
-                landing.probe(self.output_path)
             if self.durable and not memory.lasts:
                 self.log.info("Airflow remembers requests between tries from 3.3 on; here a new try submits anew.")
-            intent = recovery.intent_of(context, self.odirouter_conn_id, self.endpoint, parameters)
-            earlier = recovery.earlier_request(
-                self.hook, memory, intent, cancel_live=self.cancel_on_kill, on_lost_submit=self.on_lost_submit
-            )
+            with recovery.cancelling_if_no_try_begins(
+                memory, last_try=not self._is_tried_again(context), cancels=self.cancel_on_timeout
+            ):
+                parameters = self.request_parameters()
+                if self.output_path is not None:
+                    landing.probe(self.output_path)
+                intent = recovery.intent_of(context, self.odirouter_conn_id, self.endpoint, parameters)
+                earlier = recovery.earlier_request(
+                    self.hook, memory, intent, cancel_live=self.cancel_on_kill, on_lost_submit=self.on_lost_submit
+                )
             if earlier is None:
                 custody.stop_if_killed()
             request = earlier.request if earlier else recovery.submit(self.hook, memory, intent, parameters)

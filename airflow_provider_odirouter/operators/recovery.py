@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -124,6 +125,26 @@ def earlier_request(
             request = request.model_copy(update={"max_tries": intent.max_tries, "done": False})
             return Earlier(request, succeeded=decision is Move.TAKE)
     return None
+
+
+@contextmanager
+def cancelling_if_no_try_begins(memory: Memory, *, last_try: bool, cancels: bool) -> Iterator[None]:
+    """
+    Cancel the request of an earlier try if this one cannot even begin, and no other follows: nobody will wait for it.
+
+    :param last_try: Whether Airflow does not try again, whatever the error.
+    :param cancels: Whether a request that nobody waits for is cancelled.
+    """
+    try:
+        yield
+    except Exception as error:
+        final = last_try or not getattr(error, "retry_helps", True)
+        request = memory.recall() if final and cancels else None
+        if isinstance(request, Submitted) and not request.done:
+            outcome = cancel(OdiRouterHook(request.odirouter_conn_id), request.endpoint, request.request_id)
+            if outcome in OVER_AFTER_CANCEL:
+                memory.forget()
+        raise
 
 
 def submit(hook: OdiRouterHook, memory: Memory, intent: Intent, parameters: Mapping[str, Any]) -> Submitted:

@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.models import Ending, RequestEvent
 from airflow_provider_odirouter.sandbox import Sandbox
 from airflow_provider_odirouter.triggers import request as module
 from airflow_provider_odirouter.triggers.request import OdiRouterRequestTrigger
+from tests.conftest import Clock
 
 PICTURE = "https://example.com/cup.png"
 
@@ -28,10 +31,7 @@ class Task:
     map_index: int = -1
 
 
-@pytest.fixture(autouse=True)
-def look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first look of a trigger comes after 7 s, which test_polling.py shows."""
-    monkeypatch.setattr(module, "FIRST_LOOK_IN_TRIGGER", 0.0)
+pytestmark = pytest.mark.usefixtures("look_at_once")
 
 
 @pytest.fixture
@@ -128,16 +128,46 @@ async def test_a_deadline_that_passed_while_no_triggerer_ran_counts(trigger: Mak
     assert (await the_event(trigger(deadline=time.time() - 3600))).ending is Ending.TIMED_OUT
 
 
-async def test_a_clock_that_is_set_forward_does_not_end_the_wait(
-    trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("jump", "ending"), [(86_400.0, Ending.SUCCEEDED), (-86_400.0, Ending.TIMED_OUT)])
+async def test_a_clock_that_is_set_ends_the_wait_neither_sooner_nor_later(
+    jump: float, ending: Ending, trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, ahead = time.time, 0.0
     monkeypatch.setattr(time, "time", lambda: real() + ahead)
-    sandbox.configure(run_seconds=0.5)
-    waiting = asyncio.create_task(the_event(trigger()))
+    sandbox.configure(run_seconds=0.5 if jump > 0 else 60)
+    waiting = asyncio.create_task(the_event(trigger(deadline=real() + (60 if jump > 0 else 0.5))))
     await asyncio.sleep(0.2)
-    ahead = 86_400.0
-    assert (await waiting).ending is Ending.SUCCEEDED
+    ahead = jump
+    assert (await waiting).ending is ending
+
+
+async def test_a_trigger_that_an_older_version_has_left_in_the_database_goes_on(
+    trigger: Make, sandbox: Sandbox
+) -> None:
+    _, arguments = trigger().serialize()
+    needed = {name: arguments[name] for name in ("odirouter_conn_id", "endpoint", "request_id", "deadline")}
+    event = await the_event(OdiRouterRequestTrigger(**needed))
+    assert (event.ending, event.request_id) == (Ending.SUCCEEDED, needed["request_id"])
+
+
+async def test_a_restart_does_not_start_the_budget_again(
+    trigger: Make, sandbox: Sandbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.configure(run_seconds=3600)
+    owned(monkeypatch, orphaned=False)
+    one = trigger(deadline=time.time() + 1000)
+    running = asyncio.create_task(the_event(one))
+    await asyncio.sleep(0.2)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert sandbox.alive == [one.request_id]
+
+    later = time.time() + 1001
+    monkeypatch.setattr(time, "time", lambda: later)
+    _, arguments = one.serialize()
+    assert (await the_event(OdiRouterRequestTrigger(**arguments))).ending is Ending.TIMED_OUT
+    assert (sandbox.paid, sandbox.alive) == (1, [])
 
 
 async def test_a_missing_connection_is_an_event_and_no_crash(trigger: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,20 +200,68 @@ async def test_a_kill_leaves_the_request_alone_if_told_so(
     assert len(sandbox.alive) == 1
 
 
+def told_to_cancel_by_hand(one: OdiRouterRequestTrigger, capfd: pytest.CaptureFixture[str]) -> bool:
+    log = capfd.readouterr().out
+    by_hand = f"OdiRouterHook('odirouter_default').cancel('gpt_image_1_edit', '{one.request_id}')"
+    return f"Request {one.request_id} may be running with nobody waiting for it" in log and by_hand in log
+
+
 async def test_an_ownership_check_that_fails_leaves_the_request_alone_and_says_so(
     trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    async def fail(*_: object, **__: object) -> bool:
+    def fail(**_: object) -> None:
         raise RuntimeError("no supervisor")
 
-    monkeypatch.setattr(module, "is_orphaned", fail)
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", fail)
     sandbox.configure(run_seconds=60)
     one = trigger()
     await one.on_kill()
     assert sandbox.alive == [one.request_id]
-    log = capfd.readouterr().out
-    assert "Cancel it by hand" in log
-    assert one.request_id in log
+    assert told_to_cancel_by_hand(one, capfd)
+
+
+@pytest.mark.parametrize("limit", ["CHECK_TIMEOUT", "CANCEL_TIMEOUT"])
+async def test_an_ownership_check_that_hangs_leaves_the_request_alone_and_says_so(
+    limit: str, trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    end = threading.Event()
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: end.wait(30) and {})
+    monkeypatch.setattr(module, limit, 0.2)
+    sandbox.configure(run_seconds=60)
+    one = trigger()
+    await one.on_kill()
+    end.set()
+    assert sandbox.alive == [one.request_id]
+    assert told_to_cancel_by_hand(one, capfd)
+
+
+@pytest.mark.parametrize(
+    "fault", [{"server_errors": None}, {"hang": True}, {"drop_next": None}], ids=["fails", "hangs", "breaks"]
+)
+async def test_a_cancel_that_does_not_succeed_is_told_loudly(
+    fault: dict[str, Any],
+    trigger: Make,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    owned(monkeypatch, orphaned=True)
+    monkeypatch.setattr(module, "CANCEL_TIMEOUT", 0.5)
+    sandbox.configure(run_seconds=60, fault_actions={"cancel"}, drop_mode="before", **fault)
+    one = trigger()
+    await one.on_kill()
+    assert sandbox.alive == [one.request_id]
+    assert told_to_cancel_by_hand(one, capfd)
+
+
+async def test_a_request_that_cannot_be_cancelled_is_told_as_an_error(
+    trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    owned(monkeypatch, orphaned=True)
+    sandbox.configure(run_seconds=60, cancel_supported=False)
+    await trigger().on_kill()
+    [line] = [line for line in capfd.readouterr().out.splitlines() if "The endpoint cannot cancel" in line]
+    assert "[error" in line
 
 
 async def test_a_cancel_is_finished_though_airflow_cancels_on_kill_again_and_again(

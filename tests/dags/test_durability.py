@@ -1,0 +1,318 @@
+"""What a try knows of the one before it: nothing is paid twice, and nothing paid is left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+from airflow.sdk.execution_time import context as execution_context
+from airflow.sdk.execution_time import task_runner
+from PIL import Image
+
+from airflow_provider_odirouter.errors import StorageError
+from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
+from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
+from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
+from airflow_provider_odirouter.triggers import request as trigger
+from tests.conftest import Clock, ConfigureAt, Listener, actions, spent
+from tests.dags.conftest import Fail, RunDag, anywhere, clear, edit, needs_store
+
+pytestmark = [needs_store, pytest.mark.usefixtures("look_at_once")]
+
+
+@pytest.fixture
+def fail_to_note(monkeypatch: pytest.MonkeyPatch) -> Fail:
+    """Lets the task state store refuse what is written, from this note on."""
+
+    def make(number: int) -> None:
+        accessor = execution_context.TaskStateStoreAccessor
+        write, notes = accessor.set, []
+
+        def failing(self: Any, key: str, value: Any, **arguments: Any) -> None:
+            notes.append(value)
+            if len(notes) >= number:
+                raise OSError("no store today")
+            write(self, key, value, **arguments)
+
+        monkeypatch.setattr(accessor, "set", failing)
+
+    return make
+
+
+@anywhere
+def test_a_retry_goes_on_with_the_request_of_a_try_that_failed_after_its_submit(
+    deferrable: bool,
+    run_dag: RunDag,
+    sandbox: Sandbox,
+    pictures: Path,
+    fail_after_submit: Fail,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sandbox.configure(run_seconds=1)
+    fail_after_submit(1)
+    run = run_dag(edit(pictures, deferrable=deferrable))
+    assert (run.state, run.error) == ("success", "no XCom today")
+    assert spent(sandbox) == (1, 0)
+    [request] = sandbox.requests
+    assert run.xcom("edit")["request_id"] == run.xcom("edit", "request_id") == request.request_id
+    assert f"Request {request.request_id} is left alone: a new try goes on with it" in caplog.text
+    assert run.note()["done"]
+
+
+def test_a_retry_takes_a_result_without_leaving_the_worker(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path, fail_after_submit: Fail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_after_submit(1)
+    monkeypatch.setattr(trigger, "OdiRouterRequestTrigger", None)
+    run = run_dag(edit(pictures, deferrable=True))
+    assert run.state == "success"
+    assert actions(sandbox) == ["submit", "status", "status", "result"]
+
+
+def test_a_retry_submits_again_when_the_earlier_request_has_failed_meanwhile(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path, fail_after_submit: Fail
+) -> None:
+    sandbox.configure(error_type="INFERENCE_FAILURE", fail_first=1)
+    fail_after_submit(1)
+    run = run_dag(edit(pictures))
+    assert run.state == "success"
+    assert run.xcom("edit")["request_id"] == sandbox.requests[1].request_id
+    assert spent(sandbox) == (2, 0)
+
+
+def test_a_retry_policy_may_decide_against_a_retry_so_that_the_request_is_cancelled(
+    run_dag: RunDag, sandbox: Sandbox, configure_at: ConfigureAt, pictures: Path, fail_after_submit: Fail
+) -> None:
+    from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy
+
+    sandbox.configure(run_seconds=60)
+    configure_at("submit", run_seconds=0)
+    fail_after_submit(1)
+    run = run_dag(edit(pictures, retry_policy=ExceptionRetryPolicy(rules=[])))
+    assert (run.state, run.error) == ("success", "no XCom today")
+    assert spent(sandbox) == (2, 1)
+    assert not sandbox.alive
+
+
+def test_the_last_try_cancels_what_it_went_on_with_and_forgets_it(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path, fail_after_submit: Fail
+) -> None:
+    sandbox.configure(run_seconds=60)
+    fail_after_submit(1, 2)
+    run = run_dag(edit(pictures))
+    assert run.state == "failed"
+    assert spent(sandbox) == (1, 1)
+    assert not sandbox.alive
+    assert run.note() is None
+
+
+@anywhere
+def test_pictures_that_could_not_be_landed_are_fetched_again_and_not_paid_again(
+    deferrable: bool, run_dag: RunDag, sandbox: Sandbox, configure_at: ConfigureAt, pictures: Path, tmp_path: Path
+) -> None:
+    sandbox.configure(file_fault="html")
+    configure_at("file", file_fault="none")
+    run = run_dag(edit(pictures, output_path=str(tmp_path), deferrable=deferrable))
+    assert run.state == "success"
+    assert "A retry fetches the pictures again, and pays nothing" in run.error
+    assert spent(sandbox) == (1, 0)
+    [picture] = tmp_path.iterdir()
+    with Image.open(picture) as image:
+        image.load()
+
+
+def test_pictures_that_no_try_could_store_are_kept_in_mind_for_a_task_that_is_cleared(
+    run_dag: RunDag, sandbox: Sandbox, listeners: list[Listener], pictures: Path, tmp_path: Path
+) -> None:
+    def break_storage(entry: JournalEntry) -> None:
+        if entry.action == "result":
+            (tmp_path / "out").rmdir()
+            (tmp_path / "out").touch()
+
+    listeners.append(break_storage)
+    run = run_dag(edit(pictures, output_path=str(tmp_path / "out"), retries=0))
+    assert isinstance(run.errors[0], StorageError)
+    assert "pays nothing; so does clearing the task" in run.error
+    assert run.note()["request_id"] == sandbox.requests[0].request_id
+
+
+@pytest.mark.parametrize("settings", [{"file_expiry_seconds": 0}, {"file_fault": "html"}], ids=str)
+def test_pictures_that_no_try_could_fetch_leave_a_cleared_task_a_fresh_start(
+    settings: dict[str, Any], run_dag: RunDag, sandbox: Sandbox, pictures: Path, tmp_path: Path
+) -> None:
+    sandbox.configure(**settings)
+    run = run_dag(edit(pictures, output_path=str(tmp_path)))
+    assert (run.state, spent(sandbox)) == ("failed", (1, 0))
+    assert "A retry fetches the pictures again, and pays nothing" in str(run.errors[0])
+    assert "Clearing the task submits a new request, and pays for it" in str(run.errors[1])
+    assert run.note() is None
+
+
+@pytest.mark.parametrize(("on_lost_submit", "submits"), [("submit", 2), ("fail", 1)])
+def test_a_worker_that_dies_during_its_submit_leaves_its_intent(
+    on_lost_submit: str,
+    submits: int,
+    run_dag: RunDag,
+    sandbox: Sandbox,
+    pictures: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def die(*arguments: Any) -> None:
+        monkeypatch.setattr(OdiRouterHook, "submit", submit)
+        submit(*arguments)
+        raise SystemExit(137)
+
+    submit: Any = OdiRouterHook.submit
+    monkeypatch.setattr(OdiRouterHook, "submit", die)
+    run = run_dag(edit(pictures, on_lost_submit=on_lost_submit))
+    assert isinstance(run.errors[0], SystemExit)
+    assert spent(sandbox) == (submits, 0)
+    if on_lost_submit == "submit":
+        assert run.state == "success"
+        assert "That request may be running and may be paid" in caplog.text
+    else:
+        assert type(run.errors[1]).__name__ == "AirflowFailException"
+        assert "its fate is unknown" in str(run.errors[1])
+        assert "request_id" not in run.note()
+
+
+def test_a_submit_that_airflow_ends_is_lost_and_not_tried_again(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path
+) -> None:
+    sandbox.configure(hang=True, fault_actions={"submit"}, fault_after_effect=True)
+    run = run_dag(edit(pictures, execution_timeout=timedelta(seconds=2)))
+    assert run.is_final
+    assert "execution_timeout ended the submit" in run.error
+    assert (sandbox.paid, spent(sandbox)) == (1, (1, 0))
+    assert "request_id" not in run.note()
+
+
+def test_a_retry_with_another_input_cancels_the_request_of_the_first(
+    run_dag: RunDag, sandbox: Sandbox, configure_at: ConfigureAt, pictures: Path, fail_after_submit: Fail
+) -> None:
+    sandbox.configure(run_seconds=60)
+    configure_at("submit", run_seconds=0)
+    fail_after_submit(1)
+    run = run_dag(edit(pictures, prompt="Try {{ ti.try_number }}"))
+    assert run.state == "success"
+    assert [(request.parameters["prompt"], request.error_type) for request in sandbox.requests] == [
+        ("Try 1", "CANCELED"),
+        ("Try 2", None),
+    ]
+
+
+def test_a_task_that_is_cleared_cancels_its_live_request_and_submits_afresh(
+    run_dag: RunDag, sandbox: Sandbox, configure_at: ConfigureAt, pictures: Path, fail_after_submit: Fail
+) -> None:
+    sandbox.configure(run_seconds=60)
+    configure_at("submit", run_seconds=0)
+    fail_after_submit(1)
+    run = run_dag(edit(pictures, dag_id="cleared", on_retry_callback=clear))
+    assert run.state == "success"
+    assert actions(sandbox) == ["submit", "status", "cancel", "submit", "status", "result"]
+
+
+def test_a_live_request_that_a_cleared_task_cannot_cancel_is_that_of_all_its_retries(
+    run_dag: RunDag, sandbox: Sandbox, clock: Clock, pictures: Path, fail_after_submit: Fail
+) -> None:
+    """The first try of the cleared task counts as cleared, the second as a retry, although nothing else changed."""
+    sandbox.configure(run_seconds=3600, cancel_supported=False)
+    fail_after_submit(1, 2)
+    changes: list[Callable[[Any], object]] = [clear, lambda _: sandbox.configure(cancel_supported=True)]
+    dag = edit(pictures, dag_id="cleared", timeout=1, on_retry_callback=lambda context: changes.pop(0)(context))
+    run = run_dag(dag)
+    assert [str(error) for error in run.errors[:2]] == ["no XCom today"] * 2
+    assert actions(sandbox)[:4] == ["submit", "status", "cancel", "status"]
+    assert spent(sandbox) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"error_type": "CONTENT_BLOCKED"}, {"error_type": "CANCELED"}, {"result_shape": "none"}], ids=str
+)
+@anywhere
+def test_a_request_that_is_over_is_forgotten(
+    deferrable: bool, settings: dict[str, Any], run_dag: RunDag, sandbox: Sandbox, pictures: Path
+) -> None:
+    sandbox.configure(**settings)
+    run = run_dag(edit(pictures, retries=0, deferrable=deferrable))
+    assert run.state == "failed"
+    assert run.note() is None
+
+
+@pytest.mark.parametrize("cleared", [False, True])
+def test_a_try_that_fails_with_its_work_done_is_repeated_free_of_charge_unless_it_is_cleared(
+    cleared: bool, run_dag: RunDag, sandbox: Sandbox, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_once(*_: Any) -> None:
+        monkeypatch.setattr(task_runner, "_push_xcom_if_needed", push)
+        raise OSError("no XCom today")
+
+    push = task_runner._push_xcom_if_needed
+    monkeypatch.setattr(task_runner, "_push_xcom_if_needed", fail_once)
+    change = clear if cleared else None
+    run = run_dag(edit(pictures, dag_id="cleared", output_path=str(tmp_path), on_retry_callback=change))
+    assert run.state == "success"
+    assert spent(sandbox) == (2 if cleared else 1, 0)
+    assert run.xcom("edit")["request_id"] == sandbox.requests[-1].request_id
+
+
+def test_each_mapped_edit_goes_on_with_its_own_request(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path, fail_after_submit: Fail
+) -> None:
+    sandbox.configure(run_seconds=1)
+    fail_after_submit(1)
+    with DAG("mapped") as dag:
+        OdiRouterImageEditOperator.partial(
+            task_id="edit",
+            images=[str(pictures / "coffee.png")],
+            poll_interval=0.1,
+            retries=1,
+            retry_delay=timedelta(0),
+        ).expand(prompt=["Red", "Green"])
+    run = run_dag(dag)
+    assert run.state_of("edit") == ["success"] * 2
+    requests = {request.parameters["prompt"]: request.request_id for request in sandbox.requests}
+    assert [run.xcom("edit", map_index=index)["request_id"] for index in range(2)] == [
+        requests["Red"],
+        requests["Green"],
+    ]
+    assert spent(sandbox) == (2, 0)
+    assert [run.note(map_index=index)["done"] for index in range(2)] == [True, True]
+
+
+def test_a_try_that_cannot_note_its_intent_sends_nothing(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path, fail_to_note: Fail
+) -> None:
+    fail_to_note(1)
+    run = run_dag(edit(pictures, retries=0))
+    assert run.error == "no store today"
+    assert actions(sandbox) == []
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_try_that_cannot_note_its_request_cancels_it(
+    retries: int, run_dag: RunDag, sandbox: Sandbox, pictures: Path, fail_to_note: Fail
+) -> None:
+    sandbox.configure(run_seconds=60)
+    fail_to_note(2)
+    run = run_dag(edit(pictures, retries=retries))
+    assert {str(error) for error in run.errors} == {"no store today"}
+    assert spent(sandbox) == (1, 1)
+    assert not sandbox.alive
+
+
+def test_a_request_that_another_task_waits_for_is_submitted_once(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path, fail_after_submit: Fail
+) -> None:
+    sandbox.configure(run_seconds=60)
+    fail_after_submit(1)
+    run = run_dag(edit(pictures, wait_for_completion=False))
+    assert run.state == "success"
+    assert run.xcom("edit")["request_id"] == sandbox.alive[0]
+    assert spent(sandbox) == (1, 0)
+    assert run.note()["done"]
