@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from airflow_provider_odirouter.compat import AirflowTaskTimeout, TaskDeferred
@@ -60,11 +60,6 @@ class Custody:
         self._is_over = False
         self._killed = False
 
-    @property
-    def is_left_to_a_new_try(self) -> bool:
-        """Whether a new try goes on with the request if this one fails."""
-        return self._memory.lasts and self._tried_again
-
     def on_kill(self) -> None:
         """
         See to the request, and stop what waits for it. Airflow calls this from a signal handler.
@@ -75,6 +70,7 @@ class Custody:
             return
         self._killed = True
         if self._request_id is None:
+            log.warning("The task is killed. If it was just submitting, its request may be running and may be paid.")
             return
         if self._cancel_on_kill and not self._outlives_process():
             # Said before it is tried: the process may not live to say how it ended.
@@ -140,7 +136,10 @@ class Custody:
             return self._cancel_on_kill and not self._outlives_process()
         if isinstance(error, AirflowTaskTimeout):
             return self._cancel_on_timeout
-        return not self.is_left_to_a_new_try
+        return not self._is_left_to_a_new_try()
+
+    def _is_left_to_a_new_try(self) -> bool:
+        return self._memory.lasts and self._tried_again
 
     def _outlives_process(self) -> bool:
         """
@@ -148,10 +147,15 @@ class Custody:
 
         Asked from a thread: a signal handler may have interrupted another question, which then holds the line.
         """
-        if not self.is_left_to_a_new_try:
+        if not self._is_left_to_a_new_try():
             return False
         states: list[str | None] = []
-        asking = threading.Thread(target=lambda: states.append(task_state(self._task)), daemon=True)
+
+        def ask() -> None:
+            with suppress(Exception):  # without an answer, it is taken for a kill
+                states.append(task_state(self._task))
+
+        asking = threading.Thread(target=ask, daemon=True)
         asking.start()
         asking.join(STATE_TIMEOUT)
         return bool(states) and states[0] in NOT_KILLED

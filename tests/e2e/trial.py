@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 
 from airflow_provider_odirouter.sandbox import Sandbox
 from dev.local_airflow import LocalAirflow
+from tests.conftest import Clock
 from tests.e2e.figures import Figure, states_in_words
 from tests.e2e.witness import Ending, Witness
 
@@ -22,20 +23,6 @@ LONG = 3600.0
 """How long requests run, unless a test says otherwise: until it lets them end."""
 WITHIN = 5.0
 """Seconds from Airflow's answer to the kill to the cancel at the sandbox."""
-
-
-class Clock:
-    """The sandbox's clock, which a test can put forward."""
-
-    def __init__(self) -> None:
-        self._ahead = 0.0
-
-    def __call__(self) -> float:
-        return time.time() + self._ahead
-
-    def skip(self, seconds: float) -> None:
-        """Let so much time have passed."""
-        self._ahead += seconds
 
 
 class Trial:

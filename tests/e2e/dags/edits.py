@@ -18,5 +18,5 @@ short_run = edit_dag("short_run", dagrun_timeout=timedelta(seconds=20))
 
 five_edits = edit_dag("five_edits", mapped=5)
 fifty_edits = edit_dag("fifty_edits", mapped=50)
-burst_of_20 = edit_dag("burst_of_20", mapped=20)
+burst_of_40 = edit_dag("burst_of_40", mapped=40)
 burst_of_60 = edit_dag("burst_of_60", mapped=60)
