@@ -122,7 +122,7 @@ class Custody:
             if self._request_id and self._is_cancelled_after(error):
                 self._cancel()
             elif self._request_id:
-                fate = "a new try goes on with it" if self._memory.lasts else "nobody waits for it"
+                fate = "a new try goes on with it" if self._is_left_to_a_new_try() else "nobody waits for it"
                 log.warning("Request %s is left alone: %s.", request_id, fate)
             # Airflow calls on_kill after its time-out, too.
             self._request_id = None

@@ -153,14 +153,18 @@ class Trial:
 
     # How it ended
 
+    def wait_until_ended(self) -> None:
+        """Wait for the run's end."""
+        if not self._deleted:
+            self.wait_for(self._has_ended, "the run to end", 300)
+
     def check(self, *, submits: int, cancels: int, ends: str, abandoned: int = 0, remark: str = "") -> None:
         """Wait for the end, note what was seen, and compare it with what it should be.
 
         `ends` is the state of the task, or in words those of many. Nothing may be left alive, and but for `abandoned`
         requests somebody came for all.
         """
-        if not self._deleted:
-            self.wait_for(self._has_ended, "the run to end", 240)
+        self.wait_until_ended()
         canceled = self.witness.canceled
         self._cancel_calls = self._count_cancel_calls()
         self.figure = Figure(
@@ -173,14 +177,17 @@ class Trial:
             remark=remark,
         )
         seen = (self.figure.submits, self.figure.cancels, self.figure.ends)
-        assert seen == (submits, cancels, ends), self.witness.story()
-        assert self.witness.count(Ending.ALIVE) == 0, self.witness.story()
-        assert self.witness.count(Ending.ABANDONED) == abandoned, self.witness.story()
+        assert seen == (submits, cancels, ends), self._story()
+        assert self.witness.count(Ending.ALIVE) == 0, self._story()
+        assert self.witness.count(Ending.ABANDONED) == abandoned, self._story()
 
     def check_that_nothing_followed(self) -> None:
         """Fail if somebody cancelled after the end."""
         if self._cancel_calls is not None:
-            assert self._count_cancel_calls() == self._cancel_calls, f"cancelled after the end:\n{self.witness.story()}"
+            assert self._count_cancel_calls() == self._cancel_calls, f"cancelled after the end:\n{self._story()}"
+
+    def _story(self) -> str:
+        return f"{self.witness.story()}\nErrors logged:\n{self._airflow.tail_errors()}"
 
     @property
     def _seconds_to_cancel(self) -> float:
