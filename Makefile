@@ -1,8 +1,9 @@
 # make demo   sets up everything, runs an example Dag in a real Airflow against the sandbox, and shows the pictures
 # make test   sets up everything and runs the tests; AIRFLOW=3.1.8 or 3.2.2 runs those that need
 #             Airflow on an older one, COVERAGE=1 measures the branches
-# make e2e    runs the tests on a running Airflow with PostgreSQL, which it installs if need be (Debian); AIRFLOW=3.1.8
-#             or 3.2.2 runs a chosen part of them on an older one, KEEP=1 leaves Airflow's home with all logs
+# make e2e    runs the tests on a running Airflow with PostgreSQL and Chromium, which it installs if need be (Debian);
+#             AIRFLOW=3.1.8 or 3.2.2 runs a chosen part of them on an older one, KEEP=1 leaves Airflow's home with all
+#             logs, SCREENSHOTS=docs renews the README's pictures of the gallery
 # make lint   ruff;   make types   mypy;   make format   puts the code into shape
 # make wheel  builds the wheel, and installs it into a clean environment
 
@@ -12,7 +13,8 @@ export UV_PYTHON_DOWNLOADS := never
 ifdef AIRFLOW
 VENV := .venv-airflow-$(AIRFLOW)
 # The tests that need Airflow. What an older one and its packages warn of among themselves is no news.
-TESTS := -W default tests/dags tests/operators tests/triggers tests/hooks tests/images tests/test_provider.py
+TESTS := -W default tests/dags tests/operators tests/triggers tests/hooks tests/images tests/plugins \
+	tests/test_provider.py
 E2E_TESTS := -W default -m every_version
 else
 VENV := .venv
@@ -39,6 +41,7 @@ test: $(READY)
 
 e2e: $(READY)
 	@$(IN_VENV)/python -m dev.postgres
+	@$(IN_VENV)/python -m dev.chromium
 	$(IN_VENV)/python -m pytest $(E2E_TESTS) tests/e2e
 
 lint: $(READY)

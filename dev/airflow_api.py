@@ -54,9 +54,9 @@ class AirflowApi:
         """Let a Dag's runs go."""
         self._call("PATCH", f"/dags/{quote(dag_id)}", json={"is_paused": False})
 
-    def add_connection(self, conn_id: str, conn_type: str, host: str, password: str) -> None:
+    def add_connection(self, conn_id: str, conn_type: str, **fields: str) -> None:
         """Make a connection."""
-        body = {"connection_id": conn_id, "conn_type": conn_type, "host": host, "password": password}
+        body = {"connection_id": conn_id, "conn_type": conn_type, **fields}
         self._call("POST", "/connections", json=body)
 
     def delete_connection(self, conn_id: str) -> None:

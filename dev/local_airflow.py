@@ -57,8 +57,9 @@ class LocalAirflow:
 
     `environment` goes to all components (connections, options) and wins over the settings made here. `home` is made
     if need be and kept; without it a temporary one is, and is deleted unless `keep_home`. A `database_url` other than
-    the home's SQLite must name an empty or an up-to-date database. `port` 0 takes a free one. `python` is an
-    interpreter that has Airflow. `startup_timeout` and `grace`, the time that components have to end, are in seconds.
+    the home's SQLite must name an empty or an up-to-date database. `port` 0 takes a free one. `path` is what the UI's
+    address has behind host and port, as where several Airflows share a host: "/team-a". `python` is an interpreter
+    that has Airflow. `startup_timeout` and `grace`, the time that components have to end, are in seconds.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class LocalAirflow:
         database_url: str | None = None,
         triggerers: int = 1,
         port: int = 0,
+        path: str = "",
         python: str | Path = sys.executable,
         startup_timeout: float = 120.0,
         grace: float | None = None,
@@ -85,6 +87,7 @@ class LocalAirflow:
         self._database_url = database_url
         self._triggerers = triggerers
         self._wished_port = port
+        self._path = path
         # Not resolved: a virtual environment's interpreter is a link, and its path says where its packages are.
         self._python = os.path.abspath(python) if os.sep in str(python) else str(python)  # noqa: PTH100
         self._startup_timeout = startup_timeout
@@ -198,7 +201,7 @@ class LocalAirflow:
         log_server = EmptyLogServer()
         self._running.callback(log_server.close)
         self._port = self._wished_port or free_port()
-        self.url = f"http://{LOOPBACK}:{self._port}"
+        self.url = f"http://{LOOPBACK}:{self._port}{self._path}"
         self.api = AirflowApi(self.url, self.username, self.password)
         self._running.callback(self.api.close)
         self._running.callback(self._end)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -20,6 +19,7 @@ from signal import SIGINT
 from types import TracebackType
 from typing import Self
 
+from dev import debian
 from dev.interrupts import held
 from dev.processes import Child, end_all
 
@@ -37,8 +37,6 @@ no_server=/etc/postgresql-common/createcluster.d/no-main-cluster.conf
 trap 'rm -f "$no_server"' EXIT
 mkdir -p "${no_server%/*}"
 echo 'create_main_cluster = false' > "$no_server"
-export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
 apt-get install -qq --no-install-recommends postgresql
 """
 
@@ -125,24 +123,11 @@ def server_programs() -> Path:
 
 
 def install() -> None:
-    """Install Debian's package if there is no server; say what to do if that is not for us to do."""
+    """Install Debian's package if there is no server."""
     try:
         server_programs()
     except PostgresError as error:
-        as_root = _as_root()
-        if as_root is None or not shutil.which("apt-get"):
-            sys.exit(f"{error}\n(`make e2e` does it itself as root, or if sudo needs no password.)")
-        print("Installing PostgreSQL …", flush=True)
-        subprocess.run([*as_root, "sh", "-c", INSTALL], check=True)
-
-
-def _as_root() -> list[str] | None:
-    """What to put before a command to run it as root, None if we may not."""
-    if os.geteuid() == 0:
-        return []
-    sudo = ["sudo", "-n"]
-    may = shutil.which("sudo") and subprocess.run([*sudo, "true"], capture_output=True, check=False).returncode == 0
-    return sudo if may else None
+        debian.install("PostgreSQL", INSTALL, error)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Airflow reads its configuration when it is imported, which pytest does below.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="odirouter-tests-")
@@ -23,6 +23,9 @@ os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{os.environ['AIR
 import pytest
 
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
+
+if TYPE_CHECKING:
+    from tests.object_store import S3
 
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
@@ -147,3 +150,22 @@ def actions(sandbox: Sandbox) -> list[str]:
 def spent(sandbox: Sandbox) -> tuple[int, int]:
     """How many submits and cancels there were."""
     return actions(sandbox).count("submit"), actions(sandbox).count("cancel")
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A server that speaks S3's protocol, on a real socket."""
+    from tests.object_store import serve
+
+    with serve() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def s3(s3_endpoint: str) -> Iterator[S3]:
+    """A bucket of its own, and an Airflow connection to it."""
+    from tests.object_store import S3
+
+    store = S3(s3_endpoint)
+    yield store
+    store.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
@@ -44,10 +44,10 @@ EVERYTHING = {
 }
 
 
-class Lazy(Sequence[str]):
+class Lazy(Sequence[Any]):
     """A sequence that is no list, as Airflow hands on the outputs of mapped tasks."""
 
-    def __init__(self, *items: str) -> None:
+    def __init__(self, *items: Any) -> None:
         self.items = items
 
     def __getitem__(self, index: Any) -> Any:
@@ -103,6 +103,72 @@ def test_what_is_not_set_is_not_sent() -> None:
 )
 def test_pictures_come_as_one_or_as_any_collection(images: Any, sent: list[str]) -> None:
     assert ImageEdit.parse({**LEAST, "images": images}).to_parameters()["images"] == sent
+
+
+LANDED = Manifest(
+    request_id="mmsu_1",
+    endpoint="gpt_image_1_edit",
+    outputs=(LandedOutput(path="s3://aws_default@bucket/a-0.png"), LandedOutput(path="/out/a-1.png")),
+).to_xcom()
+LINKED = Manifest(request_id="mmsu_2", endpoint="e", outputs=(LandedOutput(url="https://x/b.png"),)).to_xcom()
+SUBMITTED = Manifest(request_id="mmsu_3", endpoint="gpt_image_1_edit").to_xcom()
+WITHOUT_OUTPUTS = (
+    "is a manifest without outputs, as a task returns it that has only submitted (wait_for_completion=False); pass on "
+    "the manifest of the task that has waited"
+)
+
+
+@pytest.mark.parametrize(
+    ("images", "sent"),
+    [
+        (LANDED, ["s3://aws_default@bucket/a-0.png", "/out/a-1.png"]),
+        ([LANDED], ["s3://aws_default@bucket/a-0.png", "/out/a-1.png"]),
+        (LINKED, ["https://x/b.png"]),
+        (
+            [PurePosixPath("/cup.png"), LANDED, "https://x/c.png", LINKED],
+            ["/cup.png", "s3://aws_default@bucket/a-0.png", "/out/a-1.png", "https://x/c.png", "https://x/b.png"],
+        ),
+        (Lazy(LINKED, LANDED), ["https://x/b.png", "s3://aws_default@bucket/a-0.png", "/out/a-1.png"]),
+        ([LANDED] * 8, ["s3://aws_default@bucket/a-0.png", "/out/a-1.png"] * 8),
+    ],
+    ids=["one", "a list of one", "with links", "mixed", "of mapped tasks", "sixteen in eight"],
+)
+def test_a_manifest_stands_for_its_outputs(images: Any, sent: list[str]) -> None:
+    assert ImageEdit.parse({**LEAST, "images": images}).to_parameters()["images"] == sent
+    assert checked([], {**LEAST, "images": images}) == {}
+
+
+def test_a_manifest_with_one_output_may_be_the_mask() -> None:
+    assert ImageEdit.parse({**LEAST, "mask": LINKED}).to_parameters()["mask"] == "https://x/b.png"
+
+
+def test_pictures_are_counted_when_manifests_are_unpacked() -> None:
+    too_many = "holds 17 pictures; the endpoint takes 1 to 16"
+    assert problems(images=[*[LANDED] * 8, "cup.png"]) == {"images": too_many}
+    assert checked([], {**LEAST, "images": [*[LANDED] * 8, "cup.png"]}) == {"images": too_many}
+
+
+@pytest.mark.parametrize("check", [problems, lambda **values: checked([], {**LEAST, **values})], ids=["run", "parse"])
+def test_a_manifest_without_outputs_says_why_it_has_none(check: Callable[..., dict[str, str]]) -> None:
+    assert check(images=SUBMITTED, mask=SUBMITTED) == {"images[0]": WITHOUT_OUTPUTS, "mask": WITHOUT_OUTPUTS}
+    assert check(images=["cup.png", LANDED, SUBMITTED]) == {"images[3]": WITHOUT_OUTPUTS}
+
+
+def test_a_manifest_with_several_outputs_is_no_mask() -> None:
+    assert problems(mask=LANDED) == {"mask": "is a manifest with 2 outputs; name the one that is meant"}
+
+
+@pytest.mark.parametrize("outputs", [[{"content_type": "image/png"}], [None], [{"path": None, "url": None}]])
+def test_a_manifest_whose_output_lies_nowhere_is_refused(outputs: list[Any]) -> None:
+    manifest = {"request_id": "mmsu_1", "outputs": outputs}
+    expected = "should be a valid string, not None"
+    assert problems(images=[manifest], mask=manifest) == {"images[0]": expected, "mask": expected}
+
+
+@pytest.mark.parametrize("value", [{"outputs": 5}, {"outputs": "cup.png"}, {"outputs": None}, {"batch": 3}])
+def test_another_mapping_is_no_manifest(value: Any) -> None:
+    assert problems(images=[value]) == {"images[0]": f"should be a valid string, not {value}"}
+    assert problems(images=value) == {"images": f"should be a list of pictures, not {value}"}
 
 
 def test_a_mask_may_be_a_path() -> None:

@@ -20,15 +20,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "triggers": CORE | {"hooks", "compat"},
     "images": {"errors", "models"},
     "durability": {"errors", "models"},
+    "records": {"errors"},
     "links": set(),
-    "operators": CORE | {"hooks", "triggers", "images", "links", "compat", "durability"},
-    "sensors": CORE | {"hooks", "triggers", "images", "links", "compat", "durability", "operators"},
-    "decorators": CORE | {"hooks", "triggers", "images", "links", "compat", "durability", "operators"},
+    "plugins": {"models", "images", "records"},
+    "operators": CORE | {"hooks", "triggers", "images", "links", "compat", "durability", "records"},
+    "sensors": CORE | {"hooks", "triggers", "images", "links", "compat", "durability", "records", "operators"},
+    "decorators": CORE | {"hooks", "triggers", "images", "links", "compat", "durability", "records", "operators"},
     "sandbox": set(),
     "compat": set(),
     "get_provider_info": set(),
 }
-PURE = ("errors", "models", "protocol", "polling")
+PURE = ("errors", "models", "protocol", "polling", "records")
 WITHOUT_AIRFLOW = (*PURE, "sandbox")
 IMPURE_MODULES = {"time", "asyncio", "socket", "random", "airflow", "httpx", "aiohttp"}
 

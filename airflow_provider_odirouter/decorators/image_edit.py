@@ -54,6 +54,18 @@ class _ImageEditDecoratedOperator(DecoratedOperator, OdiRouterImageEditOperator)
             setattr(self, name, parameters.get(name, None if given is SET_DURING_EXECUTION else given))
         return OdiRouterImageEditOperator.execute(self, context)
 
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after a deferral: what the function has returned is known from the request that was made of it."""
+        from airflow_provider_odirouter.records import REQUEST_XCOM, RequestRecord
+
+        ti = context["ti"]
+        pushed = ti.xcom_pull(task_ids=ti.task_id, map_indexes=ti.map_index, key=REQUEST_XCOM)
+        if pushed is not None:
+            request = RequestRecord.model_validate(pushed)
+            for name, value in {**request.parameters, "images": request.images, "mask": request.mask}.items():
+                setattr(self, name, value)
+        return super().resume_execution(next_method, next_kwargs, context)
+
 
 def _shown(value: object) -> str:
     return f"one with {', '.join(map(str, value))}" if isinstance(value, Mapping) else type(value).__name__

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from airflow_provider_odirouter.errors import Problem
-from airflow_provider_odirouter.images.paths import storage_path
+from airflow.sdk import ObjectStoragePath
+
+from airflow_provider_odirouter.errors import Problem, StorageError
+from airflow_provider_odirouter.images.files import read
+from airflow_provider_odirouter.images.masks import mask_problems, mask_remarks
+from airflow_provider_odirouter.images.paths import shown
 from airflow_provider_odirouter.images.picture import Picture, UnusablePictureError, examine
+from airflow_provider_odirouter.images.stores import STORE_ADVICE, in_words, may_pass, reached
+from airflow_provider_odirouter.images.threads import TooSlowError, aside, side_by_side
+
+log = logging.getLogger(__name__)
 
 MAX_INPUT_BYTES = 10 * 2**20
 """The service takes at most 10 MiB a file."""
 INPUT_FORMATS = frozenset({"PNG", "JPEG", "WEBP"})
+READ_SECONDS = 300.0
+"""For all inputs together: a store that does not answer must not hold a worker for ever."""
+
+Content = bytes | Exception | None
+"""What a file holds, or why it cannot be read; ``None``: it lies behind a URL and is not looked at."""
 
 
 @dataclass(frozen=True)
@@ -22,18 +37,24 @@ class Inputs:
     Input pictures as the API takes them: URLs untouched, everything else as bare base64.
 
     :param problems: Every picture that cannot be used; then the inputs must not be sent.
+    :param remarks: What is no error, but should stand in the log.
     """
 
     images: tuple[str, ...]
     mask: str | None
     problems: tuple[Problem, ...]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class _Read:
+class _Taken:
     encoded: str
     picture: Picture | None
     """``None``: it lies behind a URL and is not looked at."""
+
+    @property
+    def is_seen(self) -> bool:
+        return self.picture is not None
 
 
 def is_url(source: str) -> bool:
@@ -41,75 +62,110 @@ def is_url(source: str) -> bool:
     return source.lower().startswith(("http://", "https://"))
 
 
-def read_inputs(images: Sequence[str], mask: str | None) -> Inputs:
+def read_inputs(images: Sequence[str], mask: str | None, *, storage_conn_id: str | None = None) -> Inputs:
     """
     Read and check all input pictures.
 
     :param images: ``http(s)`` URLs, or paths that ``ObjectStoragePath`` understands.
     :param mask: The same; checked against the first image, if both are at hand.
+    :param storage_conn_id: The connection of a store whose URL names none itself.
+    :raises StorageError: If a store does not give them out now, but may do so later.
     """
+    sources = {f"images[{index}]": source for index, source in enumerate(images)} | ({"mask": mask} if mask else {})
+    contents = _contents(list(sources.values()), storage_conn_id)
+    taken: dict[str, _Taken] = {}
     problems: list[Problem] = []
-    read = [_read(f"images[{index}]", source, problems) for index, source in enumerate(images)]
-    read_mask = _read("mask", mask, problems) if mask else None
-    if read_mask and read_mask.picture:
-        problems += _mask_problems(read_mask.picture, read[0] if read else None)
+    remarks: list[str] = []
+    for (field, source), content in zip(sources.items(), contents, strict=True):
+        try:
+            taken[field] = _take(source, content, storage_conn_id)
+            remarks += _remarks(f"{field}: {shown(source)}", taken[field].picture)
+        except UnusablePictureError as error:
+            log.debug("%s cannot be used.", field, exc_info=error)
+            problems.append(Problem(field, f"{shown(source)} {error}"))
+    taken_mask, first = taken.pop("mask", None), taken.get("images[0]")
+    if taken_mask:
+        remarks += mask_remarks(mask_seen=taken_mask.is_seen, edited_seen=not first or first.is_seen)
+        if taken_mask.picture:
+            problems += mask_problems(taken_mask.picture, first.picture if first else None)
     return Inputs(
-        images=tuple(one.encoded for one in read if one),
-        mask=read_mask.encoded if read_mask else None,
+        images=tuple(one.encoded for one in taken.values()),
+        mask=taken_mask.encoded if taken_mask else None,
         problems=tuple(problems),
+        remarks=tuple(remarks),
     )
 
 
-def _read(field: str, source: str, problems: list[Problem]) -> _Read | None:
+def _contents(sources: Sequence[str], storage_conn_id: str | None) -> list[Content]:
+    """Read what has to be read, a few files at a time."""
+    try:
+        # One after the other: the connections are read here.
+        paths = aside(lambda: [_path(source, storage_conn_id) for source in sources], seconds=READ_SECONDS)
+        return side_by_side([partial(_content, path) for path in paths], seconds=READ_SECONDS)
+    except TooSlowError as error:
+        raise StorageError(
+            f"The input pictures cannot be read: {error}. Nothing was submitted yet.", advice=STORE_ADVICE
+        ) from error
+
+
+def _path(source: str, storage_conn_id: str | None) -> ObjectStoragePath | Exception | None:
     if is_url(source):
-        return _Read(source, None)
-    try:
-        data = _bytes_of(source)
-        picture = examine(io.BytesIO(data))
-    except UnusablePictureError as error:
-        problems.append(Problem(field, f"{_shown(source)} {error}"))
         return None
-    if picture.format not in INPUT_FORMATS:
-        problems.append(Problem(field, f"{_shown(source)} is a {picture.format}; the endpoint takes PNG, JPEG or WebP"))
-    return _Read(base64.b64encode(data).decode(), picture)
-
-
-def _bytes_of(source: str) -> bytes:
     if source.startswith("data:"):
-        raise UnusablePictureError("is a data: URL; give a path or an http(s) URL")
-    if source.startswith("[") and source.endswith("]"):
-        raise UnusablePictureError(
-            "looks like a list that a template rendered to text; set render_template_as_native_obj=True on the Dag, "
-            "or pass the upstream task's output itself"
+        return UnusablePictureError("is a data: URL; give a path or an http(s) URL")
+    if (source[:1], source[-1:]) in {("[", "]"), ("{", "}")}:
+        return UnusablePictureError(
+            "looks like a list or a manifest that a template rendered to text; set render_template_as_native_obj=True "
+            "on the Dag, or pass the upstream task's output itself"
         )
     try:
-        with storage_path(source).open("rb") as file:
-            data: bytes = file.read(MAX_INPUT_BYTES + 1)
-    except FileNotFoundError as error:
-        raise UnusablePictureError("does not exist, as this worker sees it") from error
-    except IsADirectoryError as error:
-        raise UnusablePictureError("is a folder, not a picture") from error
-    except (OSError, ValueError, ImportError) as error:
-        raise UnusablePictureError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if len(data) > MAX_INPUT_BYTES:
+        return reached(source, storage_conn_id)
+    except Exception as error:  # noqa: BLE001 - whatever a store's library raises; it is told with all others
+        return error
+
+
+def _content(path: ObjectStoragePath | Exception | None) -> Content:
+    if not isinstance(path, ObjectStoragePath):
+        return path
+    try:
+        return read(path, MAX_INPUT_BYTES)
+    except Exception as error:  # noqa: BLE001 - the same
+        return error
+
+
+def _take(source: str, content: Content, storage_conn_id: str | None) -> _Taken:
+    if content is None:
+        return _Taken(source, None)
+    if isinstance(content, Exception):
+        raise _failure(source, content, storage_conn_id) from content
+    if len(content) > MAX_INPUT_BYTES:
         raise UnusablePictureError(f"has more than {MAX_INPUT_BYTES // 2**20} MiB; make it smaller")
-    return data
+    picture = examine(io.BytesIO(content))
+    if picture.format not in INPUT_FORMATS:
+        raise UnusablePictureError(f"is a {picture.format}; the endpoint takes PNG, JPEG or WebP")
+    return _Taken(base64.b64encode(content).decode(), picture)
 
 
-def _mask_problems(mask: Picture, first: _Read | None) -> list[Problem]:
-    problems = []
-    if not mask.has_alpha:
-        problems.append(Problem("mask", "has no alpha channel; its transparent part is what may be edited"))
-    edited = first.picture if first else None
-    if edited and mask.format != edited.format:
-        problems.append(
-            Problem("mask", f"is a {mask.format}, but images[0] is a {edited.format}; both must be the same")
+def _failure(source: str, error: Exception, storage_conn_id: str | None) -> Exception:
+    """Return what is to be raised of an input that could not be read."""
+    match error:
+        case UnusablePictureError():
+            return error
+        case FileNotFoundError():
+            return UnusablePictureError("does not exist, as this worker sees it")
+        case IsADirectoryError():
+            return UnusablePictureError("is a folder, not a picture")
+    words = f"cannot be read: {in_words(error, source, storage_conn_id)}"
+    if may_pass(error, source):
+        return StorageError(f"The input {shown(source)} {words}. Nothing was submitted yet.", advice=STORE_ADVICE)
+    return UnusablePictureError(words)
+
+
+def _remarks(name: str, picture: Picture | None) -> Iterator[str]:
+    if picture and picture.is_turned:
+        yield (
+            f"{name} is stored as {picture.width}x{picture.height} and shown turned or mirrored (EXIF orientation "
+            f"{picture.orientation}); the service may edit it as it is stored."
         )
-    if edited and (mask.width, mask.height) != (edited.width, edited.height):
-        size = f"{mask.width}x{mask.height}"
-        problems.append(Problem("mask", f"has {size} pixels, but images[0] has {edited.width}x{edited.height}"))
-    return problems
-
-
-def _shown(source: str) -> str:
-    return repr(source if len(source) <= 200 else source[:199] + "…")
+    if picture and picture.is_animated:
+        yield f"{name} is animated; the service edits one picture, probably the first."

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import mimetypes
 import re
-import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING
-from uuid import uuid4
 
 from airflow_provider_odirouter.errors import LandingError, StorageError
-from airflow_provider_odirouter.images.paths import storage_path
+from airflow_provider_odirouter.images.files import try_to_write, write_whole
+from airflow_provider_odirouter.images.paths import shown, url_of, without_password
 from airflow_provider_odirouter.images.picture import UnusablePictureError, examine
+from airflow_provider_odirouter.images.stores import in_words, reached
+from airflow_provider_odirouter.images.threads import StoppedError, TooSlowError, aside, side_by_side
 from airflow_provider_odirouter.models import LandedOutput, OutputFile
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
+    from typing_extensions import Buffer
 
 Download = Callable[[str, IO[bytes]], None]
 """Writes what lies behind a URL into a file."""
 
 LONGEST_NAME = 120
 """Characters: file systems end at 255 bytes, and a number and an extension follow."""
+PROBE_SECONDS = 60.0
+"""For a store to answer: the client of S3 alone would try for minutes to reach one that is silent."""
 
 
 def stable_name(*parts: str) -> str:
@@ -39,46 +47,111 @@ def stable_name(*parts: str) -> str:
     return f"{readable}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]}"
 
 
-def probe(output_path: str) -> None:
+def probe(output_path: str, storage_conn_id: str | None = None) -> None:
     """
     Find out whether files can be written, before anything is paid.
 
+    :param storage_conn_id: The connection of a store whose URL names none itself.
     :raises StorageError: If they cannot.
     """
     try:
-        folder = storage_path(output_path)
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f".odirouter-probe-{uuid4().hex}"
-        with file.open("wb") as stream:
-            stream.write(b"")
-        file.unlink()
-    except (OSError, ValueError, ImportError) as error:
+        aside(lambda: _probe(output_path, storage_conn_id), seconds=PROBE_SECONDS)
+    except (_NotWrittenError, TooSlowError) as error:
+        reason = in_words(error.reason, output_path, storage_conn_id) if isinstance(error, _NotWrittenError) else error
         raise StorageError(
-            f"The output path {output_path!r} cannot be written: {error}. Nothing was submitted yet."
+            f"The output path {shown(output_path)} cannot be written: {reason}. Nothing was submitted yet."
         ) from error
 
 
-def land(outputs: Sequence[OutputFile], *, output_path: str, name: str, download: Download) -> tuple[LandedOutput, ...]:
+def land(
+    outputs: Sequence[OutputFile],
+    *,
+    output_path: str,
+    name: str,
+    download: Download,
+    storage_conn_id: str | None = None,
+) -> tuple[LandedOutput, ...]:
     """
-    Bring outputs home as ``{output_path}/{name}-{i}.{ext}``, in order.
+    Bring outputs home as ``{output_path}/{name}-{i}.{ext}``, a few at a time, and describe them in order.
 
-    :raises LandingError: If one cannot be brought home; those before it are there, whole.
+    What an earlier try has left under these names is replaced. If it has left more, or files with another extension,
+    they stay: nothing is ever deleted, and the manifest says what belongs to the result.
+
+    :param download: Called from several threads at once.
+    :param storage_conn_id: The connection of a store whose URL names none itself.
+    :raises LandingError: If one cannot be brought home; those that are there are whole.
     """
-    folder = storage_path(output_path)
-    return tuple(_land(output, folder, f"{name}-{index}", download) for index, output in enumerate(outputs))
-
-
-def _land(output: OutputFile, folder: ObjectStoragePath, name: str, download: Download) -> LandedOutput:
-    place: object = tempfile.gettempdir()
+    stop = threading.Event()
     try:
-        with tempfile.TemporaryFile() as file:
-            download(output.url, file)
-            landed = _describe(output, file)
-            place = path = folder / f"{name}.{_extension(output, landed)}"
-            _write_whole(file, path)
-    except OSError as error:
-        raise StorageError(f"{place} cannot be written: {error}.") from error
-    return landed.model_copy(update={"path": str(path)})
+        folder = aside(lambda: _reached(output_path, storage_conn_id))
+        jobs = [
+            partial(_land, output, f"{name}-{index}", folder, download, stop) for index, output in enumerate(outputs)
+        ]
+        return tuple(side_by_side(jobs, stop=stop))
+    except _NotWrittenError as error:
+        reason = in_words(error.reason, output_path, storage_conn_id)
+        raise StorageError(f"{without_password(error.place)} cannot be written: {reason}.") from error
+
+
+def _probe(output_path: str, storage_conn_id: str | None) -> None:
+    with _writing(output_path):
+        try_to_write(reached(output_path, storage_conn_id))
+
+
+def _reached(output_path: str, storage_conn_id: str | None) -> ObjectStoragePath:
+    with _writing(output_path):
+        return reached(output_path, storage_conn_id)
+
+
+def _land(
+    output: OutputFile, name: str, folder: ObjectStoragePath, download: Download, stop: threading.Event
+) -> LandedOutput:
+    with _writing(tempfile.gettempdir(), OSError), _Incoming(stop) as file:
+        download(output.url, file)
+        landed = _describe(output, file)
+        path = folder / f"{name}.{_extension(output, landed)}"
+        place = url_of(path)
+        with _writing(place):
+            write_whole(file, path)
+    return landed.model_copy(update={"path": place})
+
+
+class _Incoming(io.BufferedRandom):
+    """A temporary file that takes nothing more once it is not wanted: a download ends there with its next piece."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        super().__init__(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115 - closed with this one
+        self._stop = stop
+
+    def write(self, data: Buffer, /) -> int:
+        self._go_on()
+        return super().write(data)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        self._go_on()  # A download that is tried again empties it first.
+        return super().truncate(size)
+
+    def _go_on(self) -> None:
+        if self._stop.is_set():
+            raise StoppedError
+
+
+class _NotWrittenError(Exception):
+    """Something could not be written; which words that needs is found out in the main thread."""
+
+    def __init__(self, place: str, reason: Exception) -> None:
+        super().__init__(place, reason)
+        self.place = place
+        self.reason = reason
+
+
+@contextmanager
+def _writing(place: str, kind: type[Exception] = Exception) -> Iterator[None]:
+    # Whatever a store's client raises, see stores.py. Not in the main thread, where it could be a kill.
+    try:
+        yield
+    except kind as error:
+        raise _NotWrittenError(place, error) from error
 
 
 def _describe(output: OutputFile, file: IO[bytes]) -> LandedOutput:
@@ -111,21 +184,3 @@ def _extension(output: OutputFile, landed: LandedOutput) -> str:
         return landed.content_type.removeprefix("image/")
     suffix = PurePosixPath(output.file_name or "").suffix or mimetypes.guess_extension(output.content_type or "")
     return re.sub(r"[^A-Za-z0-9]", "", suffix or "")[:8] or "bin"
-
-
-def _write_whole(file: IO[bytes], path: ObjectStoragePath) -> None:
-    """Write a file so that nobody ever sees half of it under its name."""
-    file.seek(0)
-    if path.protocol not in {"file", ""}:
-        # Object stores show an object when it is complete, and not before.
-        with path.open("wb") as target:
-            shutil.copyfileobj(file, target)
-        return
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as target:
-            shutil.copyfileobj(file, target)
-        part.rename(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise

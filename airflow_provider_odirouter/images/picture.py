@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import warnings
 import zlib
 from dataclasses import dataclass
 from typing import IO
@@ -11,6 +10,12 @@ from typing import IO
 from PIL import Image, UnidentifiedImageError
 
 EXTENSIONS = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp", "GIF": "gif"}
+
+MOST_PIXELS = 89_478_485
+"""Of a picture that is decoded: a quarter of a gigabyte as RGB. Pillow warns above, and refuses at twice that."""
+
+_ORIENTATION = 0x0112
+_UPRIGHT = 1
 
 
 class UnusablePictureError(ValueError):
@@ -23,12 +28,19 @@ class Picture:
     What is known of a picture.
 
     :param format: Pillow's name of the format: ``PNG``, ``JPEG``, ``WEBP``, ``GIF``.
+    :param width: As it is stored, as is the height.
+    :param is_opaque: Whether no pixel is transparent, not even in part.
+    :param orientation: EXIF's number: 1 is upright, 2 to 8 are turned or mirrored when shown.
+    :param is_animated: Whether it has more frames than the one that was looked at.
     """
 
     format: str
     width: int
     height: int
     has_alpha: bool
+    is_opaque: bool = True
+    orientation: int = _UPRIGHT
+    is_animated: bool = False
 
     @property
     def content_type(self) -> str:
@@ -40,6 +52,21 @@ class Picture:
         """The file name's extension, without the dot."""
         return EXTENSIONS[self.format]
 
+    @property
+    def is_turned(self) -> bool:
+        """Whether it is shown in another way than it is stored."""
+        return self.orientation != _UPRIGHT
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, as it is stored."""
+        return self.width, self.height
+
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        """Width and height, as it is shown."""
+        return (self.height, self.width) if self.orientation >= 5 else self.size
+
 
 def examine(file: IO[bytes]) -> Picture:
     """
@@ -49,15 +76,20 @@ def examine(file: IO[bytes]) -> Picture:
     """
     file.seek(0)
     try:
-        with warnings.catch_warnings():
-            # Pillow only warns of pictures above 89 megapixels, and stops at twice that.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=list(EXTENSIONS)) as image:
+        with Image.open(file, formats=list(EXTENSIONS)) as image:
+            _check_size(image)
+            has_alpha = image.has_transparency_data
+            image.load()
+            return Picture(
                 # A JPEG with a preview or a depth map behind it, as many phones make them.
-                kind = "JPEG" if image.format == "MPO" else image.format or ""
-                has_alpha = image.has_transparency_data
-                width, height = image.size
-                image.load()
+                format="JPEG" if image.format == "MPO" else str(image.format),
+                width=image.width,
+                height=image.height,
+                has_alpha=has_alpha,
+                is_opaque=not has_alpha or _is_opaque(image),
+                orientation=_orientation(image),
+                is_animated=image.format != "MPO" and getattr(image, "is_animated", False),
+            )
     except UnidentifiedImageError as error:
         file.seek(0)
         begin = file.read(16)
@@ -66,4 +98,23 @@ def examine(file: IO[bytes]) -> Picture:
         raise UnusablePictureError(f"is too large a picture to be safe: {error}") from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise UnusablePictureError(f"is a broken or truncated picture: {error}") from error
-    return Picture(kind, width, height, has_alpha)
+
+
+def _check_size(image: Image.Image) -> None:
+    if image.width * image.height > MOST_PIXELS:
+        raise Image.DecompressionBombError(
+            f"it has {image.width}x{image.height} pixels; at most {MOST_PIXELS:,} altogether are decoded"
+        )
+
+
+def _is_opaque(image: Image.Image) -> bool:
+    alpha = image if "A" in image.getbands() else image.convert("RGBA")
+    return alpha.getchannel("A").getextrema()[0] == 255
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        orientation = image.getexif().get(_ORIENTATION, _UPRIGHT)
+    except (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error):
+        return _UPRIGHT  # The picture is whole, though what its camera says of it is not.
+    return orientation if orientation in range(_UPRIGHT, 9) else _UPRIGHT

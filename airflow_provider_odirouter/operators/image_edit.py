@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from airflow.sdk.definitions._internal.types import SET_DURING_EXECUTION
 
 from airflow_provider_odirouter.operators.queue import OdiRouterQueueOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import XComArg
+
+Pictures: TypeAlias = "str | PathLike[str] | Mapping[str, Any] | XComArg"
+"""A picture's URL or path, an upstream edit's manifest, or an upstream task's output that will be one of these."""
 
 EDIT_FIELDS = (
     "prompt",
@@ -36,8 +42,9 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
     :class:`OdiRouterQueueOperator`.
 
     :param prompt: What to do, 1 to 32,000 characters.
-    :param images: The pictures to edit, 1 to 16: ``http(s)`` URLs, paths or ``file://`` URLs; local ones are PNG, JPEG
-        or WebP of at most 10 MiB. A single one needs no list.
+    :param images: The pictures to edit, 1 to 16: ``http(s)`` URLs, paths, URLs of stores such as ``s3://bucket/cup.png``,
+        or the manifests of upstream edits; what the worker reads is PNG, JPEG or WebP of at most 10 MiB. A single one
+        needs no list.
     :param mask: A picture whose transparent part is what may be edited: of the same format and size as the first image.
     :param input_fidelity: ``"high"`` or ``"low"`` (server's default).
     :param n: How many pictures to make, 1 to 10. Server's default: 1.
@@ -50,15 +57,15 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
     :param user: Identifies the end user to the vendor.
     """
 
-    template_fields: Sequence[str] = (*EDIT_FIELDS, "odirouter_conn_id", "output_path")
+    template_fields: Sequence[str] = (*EDIT_FIELDS, "odirouter_conn_id", "output_path", "storage_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {}
 
     def __init__(
         self,
         *,
         prompt: str,
-        images: str | PathLike[str] | Sequence[str | PathLike[str]],
-        mask: str | PathLike[str] | None = None,
+        images: Pictures | Sequence[Pictures],
+        mask: Pictures | None = None,
         input_fidelity: str | None = None,
         n: int | str | None = None,
         size: str | None = None,
@@ -98,11 +105,39 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
         from airflow_provider_odirouter.models import ImageEdit
 
         edit = ImageEdit.parse(self._edit_values())
-        inputs = read_inputs(edit.images, edit.mask)
+        inputs = read_inputs(edit.images, edit.mask, storage_conn_id=self.storage_conn_id)
         if inputs.problems:
             raise InvalidParametersError(self.endpoint, inputs.problems)
+        for remark in inputs.remarks:
+            self.log.warning(remark)
         pictures = {"images": list(inputs.images)} | ({"mask": inputs.mask} if inputs.mask else {})
         return edit.to_parameters() | pictures
+
+    def input_pictures(self) -> Sequence[str]:
+        """Return where the images and the mask are from, as they were given."""
+        from airflow_provider_odirouter.models import ImageEdit
+
+        edit = ImageEdit.parse(self._edit_values())
+        return (*edit.images, *([edit.mask] if edit.mask else []))
+
+    def shown_parameters(self) -> Mapping[str, Any]:
+        """Return the edit's parameters, with the pictures as they can be found by others."""
+        from airflow_provider_odirouter.images.inputs import is_url
+        from airflow_provider_odirouter.images.paths import storage_path, url_of
+        from airflow_provider_odirouter.models import ImageEdit
+
+        def place(source: str) -> str:
+            return source if is_url(source) else url_of(storage_path(source, self.storage_conn_id))
+
+        edit = ImageEdit.parse(self._edit_values())
+        parameters = edit.to_parameters()
+        del parameters["images"]
+        parameters.pop("mask", None)
+        return {
+            "images": tuple(map(place, edit.images)),
+            "mask": place(edit.mask) if edit.mask else None,
+            "parameters": parameters,
+        }
 
     def _edit_values(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in EDIT_FIELDS}

@@ -12,6 +12,7 @@ from airflow.sdk import BaseOperator
 from airflow_provider_odirouter.links import OdiRouterRequestLink
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
     from airflow_provider_odirouter.durability import Memory, OnLostSubmit, Submitted
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_odirouter.models import RequestEvent
     from airflow_provider_odirouter.operators.custody import Custody
     from airflow_provider_odirouter.polling import Wait
+    from airflow_provider_odirouter.records import RequestRecord
 
 SAFETY_MARGIN = timedelta(minutes=5)
 """
@@ -35,14 +37,20 @@ class OdiRouterQueueOperator(BaseOperator):
     "endpoint", "outputs": [{"path" or "url", "content_type", "width", "height", "size_bytes", "sha256"}],
     "submitted_at", "completed_at", "inference_seconds", "metadata"}``. Outputs never go through XCom.
 
+    The event of an asset in ``outlets`` tells of the manifest in its ``extra`` (``request_id``, ``endpoint``,
+    ``outputs``, ``inference_seconds``), beside what you put there; an ``AssetAlias`` stands for the outputs' folder.
+
     What a retry cannot cure (rejected parameters, a bad key, no balance, refused content) fails the task for good;
     so does a submit that brings no answer, since a second one could be paid too.
 
     :param endpoint: The model, such as ``gpt_image_2_edit``.
     :param parameters: The endpoint's parameters, sent as they are.
     :param odirouter_conn_id: The Airflow connection, of type ``odirouter``.
-    :param output_path: Folder for the outputs: a path or a ``file://`` URL. It is tried before anything is paid.
-        Without it, the manifest carries the vendor's links, which expire.
+    :param output_path: Folder for the outputs: a path, or a URL of any store that ``ObjectStoragePath`` knows, such as
+        ``s3://bucket/edited``. It is tried before anything is paid. Without it, the manifest carries the vendor's
+        links, which expire.
+    :param storage_conn_id: The Airflow connection of the store, for URLs that name none themselves
+        (``s3://aws_default@bucket/edited``).
     :param deferrable: Wait in the triggerer (default), not on the worker.
     :param wait_for_completion: If false, submit only, and return a manifest without outputs;
         :class:`~airflow_provider_odirouter.sensors.request.OdiRouterRequestSensor` waits elsewhere.
@@ -60,7 +68,7 @@ class OdiRouterQueueOperator(BaseOperator):
         cleared.
     """
 
-    template_fields: Sequence[str] = ("endpoint", "parameters", "odirouter_conn_id", "output_path")
+    template_fields: Sequence[str] = ("endpoint", "parameters", "odirouter_conn_id", "output_path", "storage_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"parameters": "json"}
     operator_extra_links = (OdiRouterRequestLink(),)
     ui_color = "#e8e0ff"
@@ -72,6 +80,7 @@ class OdiRouterQueueOperator(BaseOperator):
         parameters: Mapping[str, Any],
         odirouter_conn_id: str = "odirouter_default",
         output_path: str | None = None,
+        storage_conn_id: str | None = None,
         deferrable: bool = True,
         wait_for_completion: bool = True,
         poll_interval: float = 5.0,
@@ -92,6 +101,7 @@ class OdiRouterQueueOperator(BaseOperator):
         self.parameters = parameters
         self.odirouter_conn_id = odirouter_conn_id
         self.output_path = output_path
+        self.storage_conn_id = storage_conn_id
         self.deferrable = deferrable
         self.wait_for_completion = wait_for_completion
         self.poll_interval = poll_interval
@@ -102,6 +112,7 @@ class OdiRouterQueueOperator(BaseOperator):
         self.on_lost_submit = on_lost_submit
         self._hook: OdiRouterHook | None = None
         self._custody: Custody | None = None
+        self._manifest: dict[str, Any] | None = None
 
     @property
     def hook(self) -> OdiRouterHook:
@@ -117,7 +128,7 @@ class OdiRouterQueueOperator(BaseOperator):
         from airflow_provider_odirouter.images import landing
         from airflow_provider_odirouter.operators import recovery, steps
 
-        with steps.airflow_errors():
+        with steps.showing_failure(context), steps.airflow_errors():
             memory = recovery.memory_of(context, durable=self.durable)
             custody = self._take_custody(context, memory)
             if self.durable and not memory.lasts:
@@ -127,7 +138,7 @@ class OdiRouterQueueOperator(BaseOperator):
             ):
                 parameters = self.request_parameters()
                 if self.output_path is not None:
-                    landing.probe(self.output_path)
+                    landing.probe(self.output_path, self.storage_conn_id)
                 intent = recovery.intent_of(context, self.odirouter_conn_id, self.endpoint, parameters)
                 earlier = recovery.earlier_request(
                     self.hook, memory, intent, cancel_live=self.cancel_on_kill, on_lost_submit=self.on_lost_submit
@@ -137,11 +148,11 @@ class OdiRouterQueueOperator(BaseOperator):
             request = earlier.request if earlier else recovery.submit(self.hook, memory, intent, parameters)
             with custody.of(request.request_id):
                 memory.note(request)
-                steps.publish(context, self.hook, self.endpoint, request.request_id)
-                if not self.wait_for_completion:
+                wait = self._wait(context, request) if self.wait_for_completion else None
+                steps.publish(context, self.hook, self._record(request, wait))
+                if wait is None:
                     memory.done()
-                    return self._submitted(request)
-                wait = self._wait(context, request)
+                    return self._submitted(context, request)
                 if self.deferrable and not (earlier and earlier.succeeded):
                     custody.stop_if_ended()
                     self._defer(wait)
@@ -153,7 +164,7 @@ class OdiRouterQueueOperator(BaseOperator):
         from airflow_provider_odirouter.models import RequestEvent
         from airflow_provider_odirouter.operators import steps
 
-        with steps.airflow_errors():
+        with steps.showing_failure(context), steps.airflow_errors():
             return self._finish(context, RequestEvent.model_validate(event))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -175,7 +186,7 @@ class OdiRouterQueueOperator(BaseOperator):
         """
         from airflow_provider_odirouter.operators import recovery, steps
 
-        with steps.airflow_errors():
+        with steps.showing_failure(context), steps.airflow_errors():
             memory = recovery.memory_of(context, durable=self.durable)
             wait = recovery.wait_without_trigger(
                 context, memory, self.endpoint, cancel_on_timeout=self.cancel_on_timeout
@@ -189,6 +200,12 @@ class OdiRouterQueueOperator(BaseOperator):
         if self._custody:
             self._custody.on_kill()
 
+    def get_openlineage_facets_on_complete(self, task_instance: object) -> OperatorLineage[Any, Any]:  # noqa: ARG002
+        """Tell OpenLineage what was read and what has landed; only its provider calls this."""
+        from airflow_provider_odirouter.operators import lineage
+
+        return lineage.openlineage(self.input_pictures(), self._manifest)
+
     def request_parameters(self) -> Mapping[str, Any]:
         """
         Return what is sent, checked.
@@ -196,6 +213,16 @@ class OdiRouterQueueOperator(BaseOperator):
         :raises InvalidParametersError: If a rule of the endpoint is broken.
         """
         return self.parameters
+
+    def input_pictures(self) -> Sequence[str]:
+        """Return where the input pictures are from, as far as the operator knows of any."""
+        return ()
+
+    def shown_parameters(self) -> Mapping[str, Any]:
+        """Return what the gallery shows: ``parameters``, and ``images`` and ``mask`` if there are any."""
+        from airflow_provider_odirouter.records import shortened
+
+        return {"parameters": shortened(self.parameters)}
 
     def _take_custody(self, context: Context, memory: Memory) -> Custody:
         from airflow_provider_odirouter.operators.custody import Custody
@@ -247,7 +274,7 @@ class OdiRouterQueueOperator(BaseOperator):
     def _finish(self, context: Context, event: RequestEvent) -> dict[str, Any]:
         from airflow_provider_odirouter.errors import OdiRouterError
         from airflow_provider_odirouter.models import Ending
-        from airflow_provider_odirouter.operators import recovery, steps
+        from airflow_provider_odirouter.operators import lineage, recovery, steps
         from airflow_provider_odirouter.polling import SUBMITS_ANEW, may_be_alive
 
         memory = recovery.memory_of(context, durable=self.durable)
@@ -261,6 +288,7 @@ class OdiRouterQueueOperator(BaseOperator):
                 self.hook,
                 event,
                 output_path=self.output_path,
+                storage_conn_id=self.storage_conn_id,
                 retry="a retry goes on with it" if goes_on and may_be_alive(event) else SUBMITS_ANEW,
                 landing_advice=recovery.landing_advice(memory),
             )
@@ -270,12 +298,28 @@ class OdiRouterQueueOperator(BaseOperator):
             if error.request_over:
                 memory.forget()
             raise
+        self._manifest = manifest
+        lineage.describe_assets(context, self.outlets, manifest, self.output_path)
         memory.done()
         return manifest
 
-    def _submitted(self, request: Submitted) -> dict[str, Any]:
-        from airflow_provider_odirouter.models import Manifest
+    def _record(self, request: Submitted, wait: Wait | None) -> RequestRecord:
+        from airflow_provider_odirouter.records import RequestRecord
 
-        return Manifest(
+        return RequestRecord(
+            request_id=request.request_id,
+            endpoint=self.endpoint,
+            submitted_at=request.submitted_at,
+            deadline=datetime.fromtimestamp(wait.deadline, UTC) if wait else None,
+            **self.shown_parameters(),
+        )
+
+    def _submitted(self, context: Context, request: Submitted) -> dict[str, Any]:
+        from airflow_provider_odirouter.models import Manifest
+        from airflow_provider_odirouter.operators import lineage
+
+        manifest = Manifest(
             request_id=request.request_id, endpoint=self.endpoint, submitted_at=request.submitted_at
         ).to_xcom()
+        lineage.describe_assets(context, self.outlets, manifest, self.output_path)
+        return manifest

@@ -45,6 +45,7 @@ from airflow_provider_odirouter.polling import (
     error_of,
     watch,
 )
+from airflow_provider_odirouter.records import FAILURE_XCOM, REQUEST_XCOM, FailureRecord, RequestRecord
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -72,12 +73,28 @@ def airflow_errors() -> Iterator[None]:
         raise AirflowFailException(str(error)) from error
 
 
-def publish(context: Context, hook: OdiRouterHook, endpoint: str, request_id: str) -> None:
-    """Push what others may want while the task waits: XCom ``request_id`` and the extra link."""
+@contextmanager
+def showing_failure(context: Context) -> Iterator[None]:
+    """Push our error as XCom, whatever Airflow is told of it: the gallery shows it."""
+    try:
+        yield
+    except Exception as error:
+        failure = error if isinstance(error, OdiRouterError) else error.__cause__
+        if isinstance(failure, OdiRouterError):
+            try:
+                context["ti"].xcom_push(key=FAILURE_XCOM, value=FailureRecord.of(failure).to_xcom())
+            except Exception as push_error:  # noqa: BLE001 - the error itself counts more than its picture
+                log.warning("The failure could not be pushed as XCom %s: %r", FAILURE_XCOM, push_error)
+        raise
+
+
+def publish(context: Context, hook: OdiRouterHook, record: RequestRecord) -> None:
+    """Push what others may want while the task waits: XCom ``request_id``, the extra link, what the gallery shows."""
     ti = context["ti"]
-    ti.xcom_push(key="request_id", value=request_id)
-    link = protocol.status(hook.settings.base_url, endpoint, request_id).url
+    ti.xcom_push(key="request_id", value=record.request_id)
+    link = protocol.status(hook.settings.base_url, record.endpoint, record.request_id).url
     ti.xcom_push(key=OdiRouterRequestLink().xcom_key, value=link)
+    ti.xcom_push(key=REQUEST_XCOM, value=record.to_xcom())
 
 
 def wait_here(hook: OdiRouterHook, wait: Wait) -> RequestEvent:
@@ -164,6 +181,7 @@ def finish(
     event: RequestEvent,
     *,
     output_path: str | None,
+    storage_conn_id: str | None,
     retry: str = SUBMITS_ANEW,
     landing_advice: str = LandingError.advice,
 ) -> dict[str, Any]:
@@ -171,6 +189,7 @@ def finish(
     Turn the end of a wait into the manifest that the task returns: the one finisher, wherever the wait was.
 
     :param output_path: Where the outputs land; ``None``: they stay behind the vendor's links.
+    :param storage_conn_id: The connection of the store that they land in.
     :param retry: What a retry does about a request that was given up.
     :param landing_advice: What to do if the outputs cannot be brought home, but may be yet.
     :raises OdiRouterError: If the request did not succeed, or its outputs cannot be brought home.
@@ -185,7 +204,7 @@ def finish(
             log.warning("No output_path: the pictures stay behind OdiRouter's links, which expire soon.")
             outputs = tuple(_linked(result))
         else:
-            outputs = _land(context, hook, event, result, output_path)
+            outputs = _land(context, hook, event, result, output_path, storage_conn_id)
             log.info("Landed %s", ", ".join(str(output.path) for output in outputs))
     except (TransportError, AnswerError, LandingError) as error:
         error.request_id = event.request_id
@@ -224,7 +243,12 @@ def _linked(result: RequestResult) -> Iterator[LandedOutput]:
 
 
 def _land(
-    context: Context, hook: OdiRouterHook, event: RequestEvent, result: RequestResult, output_path: str
+    context: Context,
+    hook: OdiRouterHook,
+    event: RequestEvent,
+    result: RequestResult,
+    output_path: str,
+    storage_conn_id: str | None,
 ) -> tuple[LandedOutput, ...]:
     ti = context["ti"]
     mapped = [str(ti.map_index)] if ti.map_index is not None and ti.map_index >= 0 else []
@@ -234,6 +258,7 @@ def _land(
         return landing.land(
             result.outputs,
             output_path=output_path,
+            storage_conn_id=storage_conn_id,
             name=name,
             download=lambda url, into: hook.download(event.endpoint, event.request_id, url, into),
         )

@@ -13,6 +13,7 @@ from airflow_provider_odirouter.links import OdiRouterRequestLink
 from airflow_provider_odirouter.operators.queue import SAFETY_MARGIN
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
     from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
@@ -29,7 +30,8 @@ class OdiRouterRequestSensor(BaseSensorOperator):
     :param request_id: The request, such as ``{{ ti.xcom_pull(task_ids="submit", key="request_id") }}``.
     :param endpoint: The model that it was submitted to. Default: ``gpt_image_1_edit``.
     :param odirouter_conn_id: The Airflow connection, of type ``odirouter``: with the key that submitted the request.
-    :param output_path: Folder for the outputs: a path or a ``file://`` URL.
+    :param output_path: Folder for the outputs: a path, or a URL of a store such as ``s3://bucket/edited``.
+    :param storage_conn_id: The Airflow connection of the store, if the URL names none itself.
     :param deferrable: Wait in the triggerer (default). If false, ``mode`` and ``poke_interval`` are a sensor's usual.
     :param poll_interval: Seconds between looks while deferred. Default: 5.
     :param timeout: Seconds for the wait. Default: 900.
@@ -37,7 +39,7 @@ class OdiRouterRequestSensor(BaseSensorOperator):
     :param cancel_on_timeout: Cancel the request when ``timeout`` has passed while deferred. Default: false.
     """
 
-    template_fields: Sequence[str] = ("endpoint", "request_id", "odirouter_conn_id", "output_path")
+    template_fields: Sequence[str] = ("endpoint", "request_id", "odirouter_conn_id", "output_path", "storage_conn_id")
     operator_extra_links = (OdiRouterRequestLink(),)
     ui_color = "#e8e0ff"
 
@@ -48,6 +50,7 @@ class OdiRouterRequestSensor(BaseSensorOperator):
         endpoint: str = "gpt_image_1_edit",
         odirouter_conn_id: str = "odirouter_default",
         output_path: str | None = None,
+        storage_conn_id: str | None = None,
         deferrable: bool = True,
         poll_interval: float = 5.0,
         timeout: float = 900.0,
@@ -62,11 +65,13 @@ class OdiRouterRequestSensor(BaseSensorOperator):
         self.endpoint = endpoint
         self.odirouter_conn_id = odirouter_conn_id
         self.output_path = output_path
+        self.storage_conn_id = storage_conn_id
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self._hook: OdiRouterHook | None = None
+        self._manifest: dict[str, Any] | None = None
         self._not_found = 0
 
     @property
@@ -82,14 +87,16 @@ class OdiRouterRequestSensor(BaseSensorOperator):
         """Wait, and return the manifest."""
         from airflow_provider_odirouter.images import landing
         from airflow_provider_odirouter.operators import steps
+        from airflow_provider_odirouter.records import RequestRecord
 
-        with self._sensor_errors():
+        with self._sensor_errors(context):
             if self.output_path is not None:
-                landing.probe(self.output_path)
-            steps.publish(context, self.hook, self.endpoint, self.request_id)
+                landing.probe(self.output_path, self.storage_conn_id)
+            deadline = steps.deadline(context, self.execution_timeout, datetime.now(UTC), self.timeout)
+            record = RequestRecord(request_id=self.request_id, endpoint=self.endpoint, deadline=deadline)
+            steps.publish(context, self.hook, record)
             if self.deferrable:
-                now = datetime.now(UTC)
-                self._defer(steps.deadline(context, self.execution_timeout, now, self.timeout))
+                self._defer(deadline)
         return super().execute(context)
 
     def poke(self, context: Context) -> PokeReturnValue | bool:
@@ -97,7 +104,7 @@ class OdiRouterRequestSensor(BaseSensorOperator):
         from airflow_provider_odirouter.errors import OdiRouterError, RequestNotFoundError
         from airflow_provider_odirouter.polling import MAX_NOT_FOUND, Wait, ended
 
-        with self._sensor_errors():
+        with self._sensor_errors(context):
             try:
                 status = self.hook.get_status(self.endpoint, self.request_id)
             except OdiRouterError as error:
@@ -119,7 +126,7 @@ class OdiRouterRequestSensor(BaseSensorOperator):
         """Go on where the trigger's event says how the wait has ended."""
         from airflow_provider_odirouter.models import RequestEvent
 
-        with self._sensor_errors():
+        with self._sensor_errors(context):
             return self._finish(context, RequestEvent.model_validate(event))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -142,7 +149,7 @@ class OdiRouterRequestSensor(BaseSensorOperator):
         from airflow_provider_odirouter.operators import steps
         from airflow_provider_odirouter.polling import Wait
 
-        with self._sensor_errors():
+        with self._sensor_errors(context):
             wait = Wait(
                 endpoint=self.endpoint,
                 request_id=self.request_id,
@@ -151,6 +158,12 @@ class OdiRouterRequestSensor(BaseSensorOperator):
                 cancel_on_timeout=self.cancel_on_timeout,
             )
             return self._finish(context, steps.last_look(self.hook, wait, error, traceback))
+
+    def get_openlineage_facets_on_complete(self, task_instance: object) -> OperatorLineage[Any, Any]:  # noqa: ARG002
+        """Tell OpenLineage what has landed; only its provider calls this."""
+        from airflow_provider_odirouter.operators import lineage
+
+        return lineage.openlineage((), self._manifest)
 
     def _defer(self, deadline: datetime) -> None:
         from airflow_provider_odirouter.triggers.request import OdiRouterRequestTrigger
@@ -170,19 +183,29 @@ class OdiRouterRequestSensor(BaseSensorOperator):
         )
 
     def _finish(self, context: Context, event: RequestEvent) -> dict[str, Any]:
-        from airflow_provider_odirouter.operators import steps
+        from airflow_provider_odirouter.operators import lineage, steps
 
         retry = "clear the task that submitted it, to submit a new one"
-        return steps.finish(context, self.hook, event, output_path=self.output_path, retry=retry)
+        self._manifest = steps.finish(
+            context,
+            self.hook,
+            event,
+            output_path=self.output_path,
+            storage_conn_id=self.storage_conn_id,
+            retry=retry,
+        )
+        lineage.describe_assets(context, self.outlets, self._manifest, self.output_path)
+        return self._manifest
 
     @contextmanager
-    def _sensor_errors(self) -> Iterator[None]:
+    def _sensor_errors(self, context: Context) -> Iterator[None]:
         """Skip instead of failing, with ``never_fail``; Airflow itself does so only where it pokes."""
         from airflow_provider_odirouter.compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
         from airflow_provider_odirouter.errors import OdiRouterError
+        from airflow_provider_odirouter.operators import steps
 
         try:
-            with self._told_errors():
+            with steps.showing_failure(context), self._told_errors():
                 yield
         except (OdiRouterError, AirflowFailException, AirflowSensorTimeout) as error:
             if self.never_fail:

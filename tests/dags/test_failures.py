@@ -199,7 +199,7 @@ def test_a_task_killed_while_it_runs_cancels_its_request(
 def test_a_task_killed_before_its_submit_costs_nothing(
     run_dag: RunDag, sandbox: Sandbox, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(landing, "probe", lambda _: kill_task())
+    monkeypatch.setattr(landing, "probe", lambda *_: kill_task())
     run = run_dag(edit(pictures, retries=0, output_path=str(tmp_path)))
     assert run.error == "The task was killed."
     assert actions(sandbox) == []

@@ -37,6 +37,8 @@ def airflow() -> Iterator[LocalAirflow]:
             },
             database_url=postgres.url,
             triggerers=2,
+            # As where a proxy serves more than one Airflow.
+            path="/team-a",
             keep_home=bool(os.environ.get("KEEP")),
             # Nobody uses the database after it.
             grace=3,

@@ -38,5 +38,5 @@ def edit_dag(
             prompts = [f"Edit {index}" for index in range(mapped)]
             operator.partial(**settings).expand(prompt=prompts)
         else:
-            operator(prompt="Edit 0", **settings)
+            operator(**{"prompt": "Edit 0", **settings})
     return dag

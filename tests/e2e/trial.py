@@ -52,7 +52,8 @@ class Trial:
     def __enter__(self) -> Self:
         self.go_up()
         self._conn_id = f"sandbox_{self._port}"
-        self._airflow.api.add_connection(self._conn_id, "odirouter", self.base_url, self.sandbox.settings.api_key)
+        key = self.sandbox.settings.api_key
+        self._airflow.api.add_connection(self._conn_id, "odirouter", host=self.base_url, password=key)
         conf = {"conn_id": self._conn_id, "output_path": str(self.outputs)}
         self.run_id = self._airflow.trigger_dag(self.dag_id, conf)
         return self

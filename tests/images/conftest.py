@@ -1,13 +1,16 @@
-"""Pictures of every kind, and a user who may not do everything."""
+"""Pictures of every kind, a user who may not do everything, and a kill at the wrong moment."""
 
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from io import BytesIO
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -15,6 +18,7 @@ from PIL import Image
 
 Paint = Callable[..., bytes]
 Unprivileged = Callable[[], AbstractContextManager[None]]
+Kill = Callable[[], None]
 
 NOBODY = 65534
 
@@ -59,3 +63,35 @@ def unprivileged() -> Unprivileged:
             os.seteuid(before)
 
     return become
+
+
+class KilledError(RuntimeError):
+    """What a signal handler raises, as Airflow's does for a task that is killed."""
+
+
+@pytest.fixture
+def kill() -> Iterator[Kill]:
+    """Sends this process a signal whose handler raises ``KilledError``, wherever the main thread is."""
+
+    def die(signum: int, frame: FrameType | None) -> None:
+        raise KilledError
+
+    before = signal.signal(signal.SIGUSR1, die)
+    yield lambda: os.kill(os.getpid(), signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.fixture
+def release() -> Iterator[threading.Event]:
+    """What a job can wait for; it is set when the test is over, and the jobs' threads are waited for."""
+    event = threading.Event()
+    yield event
+    event.set()
+    join_jobs()
+
+
+def join_jobs() -> None:
+    """Wait for the jobs that nobody waited for."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("odirouter-images"):
+            thread.join()

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import random
 import struct
+import threading
 import tracemalloc
 import warnings
 import zlib
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
 from PIL import Image
 
-from airflow_provider_odirouter.errors import Problem
+from airflow_provider_odirouter.errors import StorageError
+from airflow_provider_odirouter.images import inputs as inputs_module
 from airflow_provider_odirouter.images.inputs import MAX_INPUT_BYTES, is_url, read_inputs
-from airflow_provider_odirouter.images.picture import UnusablePictureError, examine
-from tests.images.conftest import Paint, Unprivileged
+from airflow_provider_odirouter.images.picture import MOST_PIXELS, UnusablePictureError, examine
+from tests.images.conftest import Kill, KilledError, Paint, Unprivileged, join_jobs
 
 
 def problems_of(*images: str, mask: str | None = None) -> list[str]:
@@ -46,6 +50,21 @@ def padded(picture: bytes, size: int) -> bytes:
     """A PNG that has exactly this many bytes: before its end, a chunk is put that every reader passes over."""
     end = picture[-12:]
     return picture[:-12] + chunk(b"teSt", bytes(size - len(picture) - 12)) + end
+
+
+def whole_png(width: int, height: int) -> bytes:
+    """A PNG of one bit a pixel, all black; of a large one, only the beginning."""
+    row = bytes(1 + (width + 7) // 8)
+    pixels = zlib.compress(row * height if len(row) * height < 100_000_000 else bytes(1_000_000), 9)
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def oriented(orientation: int) -> bytes:
+    """EXIF data that turn a picture."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif.tobytes()
 
 
 class TestReading:
@@ -90,6 +109,8 @@ class TestReading:
             ("PNG", "LA", {}),
             ("PNG", "1", {}),
             ("PNG", "P", {}),
+            ("PNG", "P", {"transparency": 0}),
+            ("PNG", "RGB", {"transparency": (0, 0, 0)}),
             ("PNG", "I;16", {}),
             ("JPEG", "RGB", {}),
             ("JPEG", "RGB", {"progressive": True}),
@@ -111,7 +132,7 @@ class TestReading:
 
         inputs = read_inputs([written(tmp_path, data)], None)
 
-        assert inputs.problems == ()
+        assert (inputs.problems, inputs.remarks) == ((), ())
         assert inputs.images == (encoded(data),)
 
     def test_a_phones_jpeg_with_a_second_picture_behind_it_is_a_jpeg(self, tmp_path: Path) -> None:
@@ -120,7 +141,8 @@ class TestReading:
         with Image.open(tmp_path / "phone.jpg") as image:
             assert image.format == "MPO"
 
-        assert problems_of(str(tmp_path / "phone.jpg")) == []
+        inputs = read_inputs([str(tmp_path / "phone.jpg")], None)
+        assert (inputs.problems, inputs.remarks) == ((), ())
 
     def test_the_content_tells_the_format_not_the_name(self, tmp_path: Path, paint: Paint) -> None:
         assert problems_of(written(tmp_path, paint("JPEG"), "photo.png"), written(tmp_path, paint(), "photo")) == []
@@ -179,6 +201,81 @@ class TestReading:
         assert most < 50 * 2**20
 
 
+class TestRemarks:
+    @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+    @pytest.mark.parametrize("orientation", range(2, 9))
+    def test_a_photograph_that_is_shown_turned(self, tmp_path: Path, paint: Paint, kind: str, orientation: int) -> None:
+        data = paint(kind, exif=oriented(orientation))
+        path = written(tmp_path, data)
+
+        inputs = read_inputs(["https://example.com/a.png", path], None)
+
+        assert inputs.problems == ()
+        assert inputs.images[1] == encoded(data)
+        (remark,) = inputs.remarks
+        assert remark == (
+            f"images[1]: {path!r} is stored as 40x30 and shown turned or mirrored (EXIF orientation {orientation}); "
+            "the service may edit it as it is stored."
+        )
+
+    @pytest.mark.parametrize("exif", [oriented(1), oriented(0), oriented(9), b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01"])
+    def test_a_photograph_that_is_upright_needs_none(self, tmp_path: Path, paint: Paint, exif: bytes) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own, on broken EXIF data
+            inputs = read_inputs([written(tmp_path, paint("JPEG", exif=exif))], None)
+
+        assert (inputs.problems, inputs.remarks) == ((), ())
+
+    @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+    def test_a_picture_that_moves(self, tmp_path: Path, kind: str) -> None:
+        frames = [Image.effect_noise((40, 30), 80).convert("RGB") for _ in range(3)]
+        path = str(tmp_path / "moving")
+        frames[0].save(path, kind, save_all=True, append_images=frames[1:])
+
+        inputs = read_inputs([path], None)
+
+        assert inputs.problems == ()
+        assert inputs.images == (encoded(Path(path).read_bytes()),)
+        assert inputs.remarks == (
+            f"images[0]: {path!r} is animated; the service edits one picture, probably the first.",
+        )
+
+
+class TestWaiting:
+    """A named pipe is a file that does not answer until somebody writes to it."""
+
+    @pytest.fixture
+    def pipe(self, tmp_path: Path) -> Path:
+        os.mkfifo(tmp_path / "pipe")
+        return tmp_path / "pipe"
+
+    def test_a_kill_does_not_wait_for_a_store(self, pipe: Path, kill: Kill) -> None:
+        def answer() -> None:
+            with pipe.open("wb"):  # which waits for the reader
+                kill()
+                killed.wait()
+
+        killed = threading.Event()
+        store = threading.Thread(target=answer)
+        store.start()
+        try:
+            with pytest.raises(KilledError):
+                read_inputs([str(pipe)], None)
+        finally:
+            killed.set()
+            store.join()
+            join_jobs()
+
+    def test_a_store_that_does_not_answer_is_given_up(self, pipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(inputs_module, "READ_SECONDS", 0.01)
+        try:
+            with pytest.raises(StorageError, match=r"cannot be read: there is no answer within 0\.01 s\. Nothing was"):
+                read_inputs([str(pipe)], None)
+        finally:
+            pipe.open("wb").close()
+            join_jobs()
+
+
 class TestBadPictures:
     @staticmethod
     def problem_of(path: str) -> str:
@@ -213,9 +310,10 @@ class TestBadPictures:
 
         assert "cannot be read: Permission denied" in problem
 
-    @pytest.mark.parametrize("path", ["s3://bucket/picture.png", "nosuch://bucket/picture.png"])
-    def test_a_store_that_this_worker_does_not_know(self, path: str) -> None:
-        assert "cannot be read" in self.problem_of(path)
+    def test_a_store_that_nobody_knows(self) -> None:
+        problem = self.problem_of("nosuch://bucket/picture.png")
+
+        assert problem.endswith("cannot be read: no installed provider of Airflow knows nosuch://")
 
     def test_text_with_a_pictures_name(self, tmp_path: Path) -> None:
         problem = self.problem_of(written(tmp_path, b"This is no picture.", "text.png"))
@@ -255,19 +353,25 @@ class TestBadPictures:
     def test_a_drawing(self, tmp_path: Path) -> None:
         assert "is no PNG" in self.problem_of(written(tmp_path, b"<svg xmlns='http://www.w3.org/2000/svg'/>"))
 
-    @pytest.mark.parametrize("side", [10_000, 20_000, 2**31 - 1])
-    def test_a_decompression_bomb(self, tmp_path: Path, side: int) -> None:
-        rows = zlib.compress(bytes(1_000_000), 9)
-        header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-        bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    @pytest.mark.parametrize("side", [9_460, 10_000, 20_000, 2**31 - 1])
+    @pytest.mark.parametrize("pillows_warning", ["error", "ignore"])
+    def test_a_decompression_bomb(self, tmp_path: Path, side: int, pillows_warning: Any) -> None:
+        bomb = written(tmp_path, whole_png(side, side))
 
-        assert "is too large a picture to be safe" in self.problem_of(written(tmp_path, bomb))
+        with warnings.catch_warnings():
+            warnings.simplefilter(pillows_warning)
+            assert "is too large a picture to be safe" in self.problem_of(bomb)
+
+    def test_a_picture_may_have_as_many_pixels_as_is_safe(self, tmp_path: Path) -> None:
+        assert problems_of(written(tmp_path, whole_png(MOST_PIXELS // 5, 5))) == []
+        assert "is too large" in problems_of(written(tmp_path, whole_png(MOST_PIXELS // 5 + 1, 5)))[0]
 
     def test_a_data_url(self) -> None:
         assert "is a data: URL; give a path or an http(s) URL" in self.problem_of("data:image/png;base64,iVBORw0KGgo=")
 
-    def test_a_list_that_a_template_rendered_to_text(self) -> None:
-        assert "render_template_as_native_obj=True" in self.problem_of("['/a.png', '/b.png']")
+    @pytest.mark.parametrize("text", ["['/a.png', '/b.png']", "{'request_id': 'mmsu_1', 'outputs': []}"])
+    def test_a_list_or_a_manifest_that_a_template_rendered_to_text(self, text: str) -> None:
+        assert "render_template_as_native_obj=True" in self.problem_of(text)
 
     def test_a_long_name_is_shown_in_part(self) -> None:
         (problem,) = read_inputs(["data:image/png;base64," + "A" * 1_000_000], None).problems
@@ -316,75 +420,3 @@ class TestBadPictures:
     def test_how_many_pictures_there_may_be_is_not_decided_here(self, pictures: Path) -> None:
         assert len(read_inputs([str(pictures / "coffee-mask.png")] * 17, None).images) == 17
         assert read_inputs([], None).images == ()
-
-
-class TestMask:
-    def test_a_good_one_is_sent_as_the_pictures_are(self, pictures: Path) -> None:
-        inputs = read_inputs([str(pictures / "coffee.png")], str(pictures / "coffee-mask.png"))
-
-        assert inputs.problems == ()
-        assert inputs.mask == encoded((pictures / "coffee-mask.png").read_bytes())
-
-    def test_one_without_an_alpha_channel_is_refused(self, pictures: Path) -> None:
-        mask = str(pictures / "coffee-mask-no-alpha.png")
-
-        assert problems_of(str(pictures / "coffee.png"), mask=mask) == [
-            "mask: has no alpha channel; its transparent part is what may be edited"
-        ]
-
-    def test_one_of_another_size_is_refused(self, pictures: Path) -> None:
-        (problem,) = problems_of(str(pictures / "coffee.png"), mask=str(pictures / "coffee-mask-wrong-size.png"))
-
-        with Image.open(pictures / "coffee.png") as edited, Image.open(pictures / "coffee-mask-wrong-size.png") as mask:
-            sizes = [f"{image.width}x{image.height}" for image in (mask, edited)]
-        assert problem == f"mask: has {sizes[0]} pixels, but images[0] has {sizes[1]}"
-
-    def test_one_of_another_format_is_refused(self, tmp_path: Path, paint: Paint) -> None:
-        image, mask = written(tmp_path, paint("PNG"), "a"), written(tmp_path, paint("WEBP", "RGBA"), "b")
-
-        assert problems_of(image, mask=mask) == [
-            "mask: is a WEBP, but images[0] is a PNG; both must be the same",
-        ]
-
-    def test_all_that_is_wrong_with_it_is_said_at_once(self, tmp_path: Path, paint: Paint) -> None:
-        image, mask = written(tmp_path, paint("PNG"), "a"), written(tmp_path, paint("JPEG", size=(10, 10)), "b")
-
-        assert len(problems_of(image, mask=mask)) == 3
-
-    @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-    def test_any_alpha_channel_will_do(self, tmp_path: Path, paint: Paint, mode: str) -> None:
-        assert problems_of(written(tmp_path, paint(), "a"), mask=written(tmp_path, paint("PNG", mode), "b")) == []
-
-    def test_a_palette_with_a_transparent_colour_will_do(self, tmp_path: Path, paint: Paint) -> None:
-        mask = written(tmp_path, paint("PNG", "P", transparency=0), "b")
-
-        assert problems_of(written(tmp_path, paint(), "a"), mask=mask) == []
-
-    def test_a_palette_without_one_will_not(self, tmp_path: Path, paint: Paint) -> None:
-        assert (
-            "alpha" in problems_of(written(tmp_path, paint(), "a"), mask=written(tmp_path, paint("PNG", "P"), "b"))[0]
-        )
-
-    def test_it_is_compared_with_the_first_picture_alone(self, tmp_path: Path, paint: Paint) -> None:
-        first, mask = written(tmp_path, paint(), "a"), written(tmp_path, paint("PNG", "RGBA"), "b")
-        second = written(tmp_path, paint("JPEG", size=(7, 7)), "c")
-
-        assert problems_of(first, second, mask=mask) == []
-        assert len(problems_of(second, first, mask=mask)) == 2
-
-    def test_it_is_checked_alone_if_the_picture_lies_behind_a_url(self, pictures: Path) -> None:
-        url = "https://example.com/a.png"
-
-        assert problems_of(url, mask=str(pictures / "coffee-mask-wrong-size.png")) == []
-        assert len(problems_of(url, mask=str(pictures / "coffee-mask-no-alpha.png"))) == 1
-
-    def test_it_is_not_checked_if_it_lies_behind_a_url_itself(self, pictures: Path) -> None:
-        inputs = read_inputs([str(pictures / "coffee.png")], "https://example.com/mask.png")
-
-        assert (inputs.mask, inputs.problems) == ("https://example.com/mask.png", ())
-
-    def test_it_is_checked_alone_if_the_picture_is_broken(self, tmp_path: Path, pictures: Path) -> None:
-        problems = read_inputs([str(tmp_path / "missing.png")], str(pictures / "coffee-mask-no-alpha.png")).problems
-
-        assert [problem.field for problem in problems] == ["images[0]", "mask"]
-        assert problems[1] == Problem("mask", "has no alpha channel; its transparent part is what may be edited")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import resource
+import threading
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -13,13 +15,13 @@ from typing import IO, Any
 
 import pytest
 from airflow.sdk.io import attach
-from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
+from fsspec.implementations.memory import MemoryFile, MemoryFileSystem  # type: ignore[import-untyped]
 from PIL import Image
 
 from airflow_provider_odirouter.errors import FileExpiredError, LandingError, StorageError
 from airflow_provider_odirouter.images.landing import LONGEST_NAME, land, probe, stable_name
 from airflow_provider_odirouter.models import LandedOutput, OutputFile
-from tests.images.conftest import Paint, Unprivileged
+from tests.images.conftest import Kill, KilledError, Paint, Unprivileged, join_jobs
 
 Download = Callable[[str, IO[bytes]], None]
 
@@ -118,6 +120,14 @@ class TestLanding:
         assert landed.content_type == fields.get("content_type")
         assert everything_in(tmp_path) == [f"mine-0.{extension}"]
 
+    def test_files_of_an_earlier_try_that_are_not_replaced_stay(self, tmp_path: Path, paint: Paint) -> None:
+        land(outputs(2), output_path=str(tmp_path), name="mine", download=give(paint(), paint()))
+
+        landed = land_one(tmp_path, paint("WEBP"))
+
+        assert landed.path == str(tmp_path / "mine-0.webp")
+        assert everything_in(tmp_path) == ["mine-0.png", "mine-0.webp", "mine-1.png"]
+
     def test_an_older_file_of_ours_is_replaced_and_no_other(self, tmp_path: Path, paint: Paint) -> None:
         (tmp_path / "mine-0.png").write_bytes(b"of an earlier try")
         (tmp_path / "mine-1.png").write_bytes(b"of somebody else")
@@ -195,14 +205,77 @@ class TestWholeOrNotAtAll:
 
         assert everything_in(tmp_path) == []
 
-    def test_those_before_the_broken_one_are_there_whole(self, tmp_path: Path, paint: Paint) -> None:
-        files = [paint(), paint(), b"broken", paint()]
+    def test_those_beside_the_broken_one_are_there_whole(self, tmp_path: Path, paint: Paint) -> None:
+        files = [paint(size=(40 + number, 30)) for number in range(12)]
+        files[5] = b"broken"
 
-        with pytest.raises(LandingError):
-            land(outputs(4), output_path=str(tmp_path), name="mine", download=give(*files))
+        with pytest.raises(LandingError, match="is no PNG"):
+            land(outputs(12), output_path=str(tmp_path), name="mine", download=give(*files))
 
-        assert everything_in(tmp_path) == ["mine-0.png", "mine-1.png"]
-        assert (tmp_path / "mine-1.png").read_bytes() == files[1]
+        landed = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        assert {"mine-0.png", "mine-1.png"} <= landed.keys()
+        assert "mine-5.png" not in landed
+        assert landed == {name: files[int(name[5:-4])] for name in landed}
+
+    def test_downloads_that_run_end_with_their_next_piece_when_another_has_failed(self, tmp_path: Path) -> None:
+        running = threading.Event()
+        ended: list[str] = []
+
+        def download(url: str, into: IO[bytes]) -> None:
+            if url == "1":
+                running.wait()
+                raise FileExpiredError("Gone.")
+            try:
+                while True:
+                    into.seek(0)
+                    into.write(b"a piece")
+                    running.set()
+            finally:
+                ended.append(url)
+
+        with pytest.raises(FileExpiredError):
+            land(outputs(2), output_path=str(tmp_path), name="mine", download=download)
+
+        assert ended == ["0"]
+        assert everything_in(tmp_path) == []
+
+    def test_a_download_that_is_repeated_ends_before_it_begins_again(self, tmp_path: Path) -> None:
+        ended: list[str] = []
+
+        def download(url: str, into: IO[bytes]) -> None:
+            if url == "1":
+                raise FileExpiredError("Gone.")
+            try:
+                while True:  # as the hook does, for a host that answers nothing
+                    into.seek(0)
+                    into.truncate()
+            finally:
+                ended.append(url)
+
+        with pytest.raises(FileExpiredError):
+            land(outputs(2), output_path=str(tmp_path), name="mine", download=download)
+
+        assert ended == ["0"]
+
+    def test_a_kill_does_not_wait_for_downloads_and_nothing_lands_after_it(
+        self, tmp_path: Path, paint: Paint, kill: Kill
+    ) -> None:
+        killed = threading.Event()
+
+        def download(url: str, into: IO[bytes]) -> None:
+            into.write(paint()[:100])
+            if url == "0":
+                kill()
+            killed.wait()
+            into.write(paint()[100:])
+
+        try:
+            with pytest.raises(KilledError):
+                land(outputs(12), output_path=str(tmp_path), name="mine", download=download)
+        finally:
+            killed.set()
+            join_jobs()
+        assert everything_in(tmp_path) == []
 
     @pytest.mark.parametrize("before", [None, b"of an earlier try"])
     def test_a_write_that_fails_half_way_leaves_what_was_there(
@@ -267,13 +340,13 @@ class TestWholeOrNotAtAll:
     ) -> None:
         data = paint(size=(400, 400))
         seen = []
-        rename = os.rename
+        replace = os.replace
 
-        def watch(source: Any, target: Any, **options: Any) -> None:
+        def watch(source: Any, target: Any) -> None:
             seen.append((everything_in(tmp_path), Path(source).read_bytes() == data))
-            rename(source, target, **options)
+            replace(source, target)
 
-        monkeypatch.setattr(os, "rename", watch)
+        monkeypatch.setattr(os, "replace", watch)
 
         land_one(tmp_path, data)
 
@@ -284,7 +357,9 @@ class TestWholeOrNotAtAll:
             land_one(tmp_path / "gone", paint())
 
 
-class TestObjectStores:
+class TestStoreOfAnotherKind:
+    """One whose files are there as soon as they are opened, and whose half ones nobody discards."""
+
     @pytest.fixture
     def store(self) -> MemoryFileSystem:
         store = MemoryFileSystem()
@@ -303,7 +378,26 @@ class TestObjectStores:
         assert store.cat("/bucket/out/mine-0.png") == data
         assert list(store.store) == ["/bucket/out/mine-0.png"]
 
-    def test_what_is_no_picture_does_not(self, store: MemoryFileSystem) -> None:
+    def test_a_probe_leaves_nothing(self, store: MemoryFileSystem) -> None:
+        store.pipe("/bucket/out/picture.png", b"mine")
+
+        probe("memory://bucket/out")
+
+        assert list(store.store) == ["/bucket/out/picture.png"]
+
+    def test_a_write_that_fails_half_way_leaves_nothing(
+        self, store: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch, paint: Paint
+    ) -> None:
+        def fail(self: Any, data: bytes) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(MemoryFile, "write", fail)
+        with pytest.raises(StorageError, match=r"mine-0\.png cannot be written: No space left on device\."):
+            land_one("memory://bucket/out", paint())
+
+        assert list(store.store) == []
+
+    def test_what_is_no_picture_does_not_land(self, store: MemoryFileSystem) -> None:
         with pytest.raises(LandingError):
             land_one("memory://bucket/out", b"<html>")
 
@@ -345,7 +439,7 @@ class TestProbe:
 
         assert everything_in(open_folder) == []
 
-    @pytest.mark.parametrize("path", ["nosuch://bucket/out", "s3://bucket/out", "a\0b"])
+    @pytest.mark.parametrize("path", ["nosuch://bucket/out", "https://example.com/out", "a\0b"])
     def test_a_store_or_a_name_that_cannot_be_is_found(self, path: str) -> None:
         with pytest.raises(StorageError, match=r"cannot be written.*Nothing was submitted yet"):
             probe(path)

@@ -1,0 +1,114 @@
+"""Files in any store: read as far as allowed, written whole or not at all."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+from uuid import uuid4
+
+from fsspec.spec import AbstractBufferedFile  # type: ignore[import-untyped]
+
+from airflow_provider_odirouter.images.lineage import note_input, note_output
+from airflow_provider_odirouter.images.paths import is_local
+
+if TYPE_CHECKING:
+    from airflow.sdk import ObjectStoragePath
+
+log = logging.getLogger(__name__)
+
+BLOCK_BYTES = 8 * 2**20
+"""What a store's client keeps in memory: a larger file goes up in parts. Its own default is 50 MiB for S3."""
+COPY_BYTES = 2**20
+
+
+def read(path: ObjectStoragePath, most: int) -> bytes:
+    """
+    Return what a file holds, up to one byte more than ``most``.
+
+    :raises IsADirectoryError: If it is a folder.
+    """
+    if is_local(path):
+        note_input(path)
+        with Path(path.path).open("rb") as local:
+            return local.read(most + 1)
+    with path.open("rb", block_size=COPY_BYTES) as file:
+        data: bytes = file.read(most + 1)
+    if not data and path.fs.isdir(path.path):  # which some clients read as an empty file
+        raise IsADirectoryError(str(path))
+    return data
+
+
+def write_whole(source: IO[bytes], path: ObjectStoragePath) -> None:
+    """Write a file so that nobody ever sees half of it under its name, however this ends."""
+    source.seek(0)
+    if is_local(path):
+        _write_local(source, Path(path.path))
+        note_output(path)
+        return
+    target = path.open("wb", block_size=BLOCK_BYTES)
+    try:
+        shutil.copyfileobj(source, target, COPY_BYTES)
+        target.close()
+    except BaseException:
+        _discard(target, path)
+        raise
+
+
+def try_to_write(folder: ObjectStoragePath) -> None:
+    """
+    Find out whether files can be written to a folder, and leave nothing there.
+
+    A local folder is created. In a store there are none, and a bucket is not ours to create.
+    """
+    name = f".odirouter-probe-{uuid4().hex}"
+    if is_local(folder):
+        Path(folder.path).mkdir(parents=True, exist_ok=True)
+        local = Path(folder.path, name)
+        local.touch()
+        local.unlink()
+        return
+    # Not through ObjectStoragePath.open: for the lineage, this is no output.
+    path = folder / name
+    file = path.fs.open(path.path, "wb", autocommit=False)
+    if not _can_discard(file):
+        file.close()
+        path.fs.rm_file(path.path)
+        return
+    # An upload that is begun and thrown away needs the right to write, and no other. A whole object would also need the
+    # right to delete it, would set off the bucket's events, and would stay for ever where versions are kept.
+    try:
+        file.flush(force=True)
+    finally:
+        _discard(file, path)
+
+
+def _write_local(source: IO[bytes], path: Path) -> None:
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as target:
+            shutil.copyfileobj(source, target, COPY_BYTES)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _can_discard(file: Any) -> bool:
+    return isinstance(file, AbstractBufferedFile) and type(file).discard is not AbstractBufferedFile.discard
+
+
+def _discard(file: Any, path: ObjectStoragePath) -> None:
+    """Throw a half-written file away: closing it, and even forgetting it, would publish the half."""
+    file = getattr(file, "_obj", file)  # Airflow's wrapper hands on calls, but no assignments.
+    try:
+        file.discard()
+        if not isinstance(file, AbstractBufferedFile):  # It lies there already.
+            file.close()
+            path.fs.rm_file(path.path)
+    except Exception as error:  # noqa: BLE001 - of any store's client; the error before it counts more
+        log.warning("What was written of %s could not be thrown away: %r", path, error)
+    finally:
+        if isinstance(file, AbstractBufferedFile):
+            file.closed = True

@@ -1,0 +1,98 @@
+"""
+The pictures that a task instance names: its inputs, its mask, its outputs.
+
+Nothing else is ever opened, whatever a call asks for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
+
+from airflow_provider_odirouter.images.inputs import is_url
+from airflow_provider_odirouter.images.landing import stable_name
+from airflow_provider_odirouter.models import LandedOutput
+from airflow_provider_odirouter.plugins.gallery.instances import Instance
+
+HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?")
+
+
+class Kind(StrEnum):
+    """What a picture is to its task."""
+
+    IMAGE = "images"
+    MASK = "mask"
+    OUTPUT = "outputs"
+
+
+@dataclass(frozen=True)
+class Named:
+    """
+    A picture that a task instance names.
+
+    :param place: A path of a store, or an ``http(s)`` URL.
+    :param version: Changes when something else lies there.
+    :param output: What the manifest knows of it, if it is one.
+    """
+
+    kind: Kind
+    index: int
+    place: str
+    version: str
+    output: LandedOutput | None = None
+
+    @property
+    def etag(self) -> str:
+        """Its version, as HTTP names it."""
+        return f'"{hashlib.sha256(f"{self.place} {self.version}".encode()).hexdigest()[:16]}"'
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether the reader's browser fetches it itself, from where it lies."""
+        return is_url(self.place)
+
+    @property
+    def origin(self) -> str | None:
+        """Where a linked picture comes from, as a Content-Security-Policy names it."""
+        url = urlsplit(self.place)
+        # Whatever else may stand in a URL must not become a part of the policy.
+        return f"{url.scheme}://{url.netloc}" if HOST.fullmatch(url.netloc) else None
+
+    @property
+    def file_name(self) -> str:
+        """The last part of its path."""
+        return PurePosixPath(urlsplit(self.place).path if self.is_linked else self.place).name
+
+
+def pictures_of(instance: Instance) -> Iterator[Named]:
+    """Yield all pictures that may be shown for a task instance."""
+    if request := instance.request:
+        for index, place in enumerate(request.images):
+            yield Named(Kind.IMAGE, index, place, request.request_id)
+        if request.mask:
+            yield Named(Kind.MASK, 0, request.mask, request.request_id)
+    if manifest := instance.manifest:
+        for index, output in enumerate(manifest.outputs):
+            if output.path and _is_its_own(output.path, instance):
+                version = output.sha256 or manifest.request_id
+                yield Named(Kind.OUTPUT, index, output.path, version, output)
+            elif output.url and is_url(output.url):
+                yield Named(Kind.OUTPUT, index, output.url, manifest.request_id, output)
+
+
+def find(instance: Instance, kind: Kind, index: int) -> Named | None:
+    """Return the picture that a call asks for, ``None`` if the task instance does not name it."""
+    return next((one for one in pictures_of(instance) if (one.kind, one.index) == (kind, index)), None)
+
+
+def _is_its_own(path: str, instance: Instance) -> bool:
+    """Return whether a task instance can have landed a file: a manifest that was tampered with shows no other's."""
+    task = instance.task
+    mapped = [str(instance.map_index)] if instance.map_index >= 0 else []
+    name = stable_name(task.dag_id, task.task_id, task.run_id, *mapped)
+    return PurePosixPath(path).name.startswith(f"{name}-") and ".." not in PurePosixPath(path).parts

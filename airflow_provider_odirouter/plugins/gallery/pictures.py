@@ -1,0 +1,103 @@
+"""Pictures out of their stores, for a browser: as they are, or small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from io import BytesIO
+from threading import BoundedSemaphore
+from typing import IO
+
+from airflow_provider_odirouter.images.paths import storage_path
+from airflow_provider_odirouter.images.picture import UnusablePictureError
+from airflow_provider_odirouter.images.preview import content_type, editable_part, thumbnail
+from airflow_provider_odirouter.images.stores import in_words
+
+MOST_BYTES = 100 * 2**20
+"""As many as an output may have to be landed."""
+CHUNK = 2**20
+CACHED = 256
+"""Thumbnails, about 30 KiB each."""
+MOST_AT_ONCE = 2
+"""Thumbnails in the making: a decoded picture takes memory, which the API server needs for others too."""
+
+_making = BoundedSemaphore(MOST_AT_ONCE)
+
+
+class NotShownError(Exception):
+    """
+    A picture cannot be shown.
+
+    :param status_code: What the browser is told.
+    """
+
+    def __init__(self, what: str, status_code: int) -> None:
+        super().__init__(what)
+        self.status_code = status_code
+
+
+class WholePicture:
+    """
+    A picture as it is, looked into before the first byte goes out.
+
+    :raises NotShownError: If it is not there, or no picture: nothing else may be served from here.
+    """
+
+    def __init__(self, place: str) -> None:
+        with _not_shown(place):
+            self._file: IO[bytes] = storage_path(place).open("rb")
+            try:
+                self.size = _size(self._file, place)
+                self.content_type = content_type(self._file)
+            except BaseException:
+                self._file.close()
+                raise
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield its content."""
+        try:
+            self._file.seek(0)
+            while chunk := self._file.read(CHUNK):
+                yield chunk
+        finally:
+            self._file.close()
+
+
+@lru_cache(maxsize=CACHED)
+def small_picture(place: str, version: str, *, cover: bool = False) -> bytes:  # noqa: ARG001 - the version is for the cache
+    """
+    Return a small WebP of a picture.
+
+    :param version: Changes when something else lies there.
+    :param cover: What covers the editable part, if the picture is a mask.
+    :raises NotShownError: If it is not there, or cannot be decoded.
+    """
+    with _making, _not_shown(place):
+        with storage_path(place).open("rb") as file:
+            _size(file, place)
+            content = BytesIO(file.read(MOST_BYTES))
+        return editable_part(content) if cover else thumbnail(content)
+
+
+def _size(file: IO[bytes], place: str) -> int:
+    size = file.seek(0, 2)
+    file.seek(0)
+    if size > MOST_BYTES:
+        raise NotShownError(f"{place} has more than {MOST_BYTES // 2**20} MiB.", 413)
+    return size
+
+
+@contextmanager
+def _not_shown(place: str) -> Iterator[None]:
+    try:
+        yield
+    except NotShownError:
+        raise
+    except UnusablePictureError as error:
+        raise NotShownError(f"{place} {error}.", 415) from error
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise NotShownError(f"The API server finds no file {place}.", 404) from error
+    except Exception as error:
+        # Each store's client has errors of its own.
+        raise NotShownError(f"The API server cannot read {place}: {in_words(error, place)}.", 502) from error

@@ -1,0 +1,31 @@
+"""What the gallery's tests look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import DAG, task
+
+from tests.e2e.edit_dag import edit_dag
+
+COFFEE: dict[str, Any] = {
+    "images": ["s3://photos/coffee.png"],
+    "mask": "s3://photos/coffee-mask.png",
+    "output_path": "s3://photos/edited",
+    "storage_conn_id": "shop",
+    "n": 2,
+    "quality": "high",
+}
+
+hot_chocolate = edit_dag("hot_chocolate", prompt="Turn the coffee into hot chocolate with cream", **COFFEE)
+refused = edit_dag("refused", prompt="<img src=x onerror=alert(1)><script>alert(2)</script>")
+by_link = edit_dag("by_link", output_path=None)
+four_edits = edit_dag("four_edits", mapped=4)
+
+with DAG("not_ours") as not_ours:
+
+    @task
+    def edit() -> None:
+        """Edit nothing."""
+
+    edit()

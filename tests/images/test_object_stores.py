@@ -1,0 +1,365 @@
+"""Pictures in a store that speaks S3: in, out, and everything that can be wrong with it before anything is paid."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+import pytest
+from airflow.sdk.io import store as airflow_stores
+
+from airflow_provider_odirouter.errors import StorageError
+from airflow_provider_odirouter.images import landing
+from airflow_provider_odirouter.images.inputs import MAX_INPUT_BYTES, Inputs, read_inputs
+from airflow_provider_odirouter.images.landing import land, probe
+from airflow_provider_odirouter.models import LandedOutput, OutputFile
+from tests.images.conftest import Paint, join_jobs
+from tests.images.test_inputs import encoded
+from tests.object_store import S3
+
+IMPATIENT = {"connect_timeout": 1, "read_timeout": 1, "retries": {"max_attempts": 0}}
+"""For botocore: it would try for long."""
+PACKAGES = {
+    "s3": "apache-airflow-providers-amazon[s3fs]",
+    "gs": "apache-airflow-providers-google",
+    "abfs": "apache-airflow-providers-microsoft-azure",
+}
+
+
+def land_in(url: str, *files: bytes, storage_conn_id: str | None = None) -> tuple[LandedOutput, ...]:
+    def download(number: str, into: IO[bytes]) -> None:
+        into.write(files[int(number)])
+
+    outputs = [OutputFile(url=str(number)) for number in range(len(files))]
+    return land(outputs, output_path=url, name="mine", download=download, storage_conn_id=storage_conn_id)
+
+
+def probe_error(path: str, conn_id: str | None = None) -> str:
+    """Probe what cannot be written, and return what the user is told."""
+    with pytest.raises(StorageError) as raised:
+        probe(path, conn_id)
+    error = raised.value
+    assert error.what.endswith(". Nothing was submitted yet.")
+    return error.what.removesuffix(". Nothing was submitted yet.").partition(" cannot be written: ")[2]
+
+
+def input_problem(path: str, conn_id: str | None = None) -> str:
+    """Read an input that cannot be used, and return what the user is told."""
+    (problem,) = read_inputs([path], None, storage_conn_id=conn_id).problems
+    return problem.message
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@pytest.fixture
+def known_worker(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker whom the store knows without any connection."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "the-workers")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "own")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint)
+    monkeypatch.setattr(airflow_stores, "_STORE_CACHE", {})
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A server that takes what it is sent, and never answers."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server.getsockname()[1]
+    join_jobs()
+
+
+class TestLanding:
+    @pytest.mark.parametrize("named", ["in the URL", "separately", "both"])
+    @pytest.mark.parametrize("folder", ["", "out", "out/of here/ü", "out/"])
+    def test_pictures_land_under_the_path(self, s3: S3, paint: Paint, named: str, folder: str) -> None:
+        files = [paint(size=(40 + number, 30)) for number in range(6)]
+        url = s3.url(folder, conn_id="" if named == "separately" else s3.conn_id)
+        conn_id = None if named == "in the URL" else s3.conn_id if named == "separately" else "of_another_store"
+        probe(url, conn_id)
+
+        landed = land_in(url, *files, storage_conn_id=conn_id)
+
+        keys = [f"{folder.rstrip('/')}/mine-{number}.png".lstrip("/") for number in range(6)]
+        assert s3.objects() == dict(zip(keys, files, strict=True))
+        assert [one.path for one in landed] == [s3.url(key, conn_id=s3.conn_id) for key in keys]
+        assert [one.sha256 for one in landed] == [hashlib.sha256(data).hexdigest() for data in files]
+        assert [one.width for one in landed] == [40, 41, 42, 43, 44, 45]
+
+    def test_without_a_connection_the_worker_itself_is_known_to_the_store(
+        self, s3: S3, paint: Paint, known_worker: None
+    ) -> None:
+        data = paint()
+        probe(s3.url("out"))
+
+        (landed,) = land_in(s3.url("out"), data)
+
+        assert landed.path == s3.url("out/mine-0.png")
+        assert read_inputs([landed.path], None).images == (encoded(data),)
+
+    def test_an_older_object_of_ours_is_replaced_and_no_other(self, s3: S3, paint: Paint) -> None:
+        s3.put("out/mine-0.png", b"of an earlier try")
+        s3.put("out/mine-0.webp", b"of an earlier try in another format")
+        s3.put("out/yours-0.png", b"yours")
+        data = paint()
+
+        land_in(s3.url("out"), data, storage_conn_id=s3.conn_id)
+
+        assert s3.objects() == {
+            "out/mine-0.png": data,
+            "out/mine-0.webp": b"of an earlier try in another format",
+            "out/yours-0.png": b"yours",
+        }
+
+    def test_the_right_to_put_objects_is_all_that_it_takes(self, s3: S3, paint: Paint) -> None:
+        with s3.checking_rights("s3:PutObject", "s3:AbortMultipartUpload") as conn_id:
+            probe(s3.url("out"), conn_id)
+            land_in(s3.url("out"), paint(), storage_conn_id=conn_id)
+
+        assert list(s3.objects()) == ["out/mine-0.png"]
+        assert s3.uploads_in_progress() == []
+
+    def test_a_bucket_that_has_gone_meanwhile_is_a_storage_error(self, s3: S3, paint: Paint) -> None:
+        with pytest.raises(StorageError) as raised:
+            land_in("s3://gone-meanwhile/out", paint(), storage_conn_id=s3.conn_id)
+
+        place = f"s3://{s3.conn_id}@gone-meanwhile/out/mine-0.png"
+        assert raised.value.what == f"{place} cannot be written: The specified bucket does not exist."
+        assert "gone-meanwhile" not in s3.buckets()
+
+    def test_rights_that_have_gone_meanwhile_are_a_storage_error(self, s3: S3, paint: Paint) -> None:
+        with s3.checking_rights() as conn_id, pytest.raises(StorageError, match="cannot be written: Access Denied"):
+            land_in(s3.url("out"), *[paint()] * 6, storage_conn_id=conn_id)
+
+        assert s3.objects() == {}
+
+    def test_a_store_that_cannot_be_reached_any_more_is_a_storage_error(
+        self, s3: S3, paint: Paint, closed_port: int
+    ) -> None:
+        conn_id = s3.connect(endpoint_url=f"http://127.0.0.1:{closed_port}", config_kwargs=IMPATIENT)
+
+        with pytest.raises(StorageError, match="Could not connect to the endpoint URL"):
+            land_in(s3.url("out"), paint(), storage_conn_id=conn_id)
+
+
+class TestProbe:
+    def test_nothing_is_left_not_even_where_nothing_is_forgotten(self, s3: S3) -> None:
+        s3.keep_versions()
+
+        probe(s3.url("out"), s3.conn_id)
+        probe(s3.url(conn_id=s3.conn_id))
+
+        assert s3.versions() == s3.uploads_in_progress() == []
+
+    @pytest.mark.parametrize("folder", ["", "/out"])
+    def test_a_missing_bucket_is_found_and_not_created(self, s3: S3, folder: str) -> None:
+        error = probe_error(f"s3://no-such-bucket{folder}", s3.conn_id)
+
+        assert error == "The specified bucket does not exist"
+        assert "no-such-bucket" not in s3.buckets()
+
+    def test_an_impossible_bucket_is_found(self, s3: S3) -> None:
+        assert "Invalid bucket name" in probe_error("s3://a!/out", s3.conn_id)
+        assert probe_error("s3://", s3.conn_id)
+
+    @pytest.mark.parametrize("rights", [[], ["s3:GetObject", "s3:ListBucket", "s3:DeleteObject"]])
+    def test_missing_rights_are_found(self, s3: S3, rights: list[str]) -> None:
+        with s3.checking_rights(*rights) as conn_id:
+            assert probe_error(s3.url("out"), conn_id) == "Access Denied"
+
+        assert s3.objects() == {}
+
+    def test_a_wrong_key_is_found(self, s3: S3) -> None:
+        with s3.checking_rights():
+            error = probe_error(s3.url("out"), s3.connect("AKIANOBODYSKEY", "wrong-secret"))
+
+        assert error == "The AWS Access Key Id you provided does not exist in our records"
+
+    def test_a_wrong_secret_is_found(self, s3: S3) -> None:
+        with s3.checking_rights("s3:PutObject"):
+            error = probe_error(s3.url("out"), s3.connect(s3.last_login, "wrong-secret"))
+
+        assert "signature we calculated does not match" in error
+        assert "wrong-secret" not in error
+
+    def test_an_endpoint_that_refuses_is_found(self, s3: S3, closed_port: int) -> None:
+        conn_id = s3.connect(endpoint_url=f"http://127.0.0.1:{closed_port}", config_kwargs=IMPATIENT)
+
+        error = probe_error(s3.url("out"), conn_id)
+
+        assert error.startswith(f'Could not connect to the endpoint URL: "http://127.0.0.1:{closed_port}/{s3.bucket}/')
+
+    def test_an_endpoint_that_does_not_answer_is_given_up(
+        self, s3: S3, silent_port: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(landing, "PROBE_SECONDS", 0.5)
+        conn_id = s3.connect(endpoint_url=f"http://127.0.0.1:{silent_port}", config_kwargs=IMPATIENT)
+
+        assert probe_error(s3.url("out"), conn_id) == "there is no answer within 0.5 s"
+
+    def test_a_missing_connection_is_told_where_the_worker_itself_may_not_write(
+        self, s3: S3, known_worker: None
+    ) -> None:
+        with s3.checking_rights():
+            error = probe_error(s3.url("out", conn_id="no_such"))
+
+        assert error == (
+            "The AWS Access Key Id you provided does not exist in our records; and the connection 'no_such' cannot be "
+            "had: The conn_id `no_such` isn't defined"
+        )
+
+    def test_a_connection_that_cannot_be_parsed_is_told(
+        self, s3: S3, known_worker: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW_CONN_BROKEN", '{"conn_type": "aws", ')
+        with s3.checking_rights():
+            assert "the connection 'broken' cannot be had" in probe_error(s3.url("out", conn_id="broken"))
+
+
+class TestReading:
+    def test_pictures_are_read_from_there(self, s3: S3, paint: Paint) -> None:
+        data = [paint(), paint("JPEG")]
+        s3.put("in/a b.png", data[0])
+        s3.put("in/ü", data[1])
+
+        inputs = read_inputs(
+            [s3.url("in/a b.png"), s3.url("in/ü", conn_id=s3.conn_id)], None, storage_conn_id=s3.conn_id
+        )
+
+        assert inputs == Inputs(images=tuple(map(encoded, data)), mask=None, problems=(), remarks=())
+
+    def test_a_mask_there_is_compared_with_a_local_picture(self, s3: S3, pictures: Any) -> None:
+        mask = s3.put("mask.png", (pictures / "coffee-mask-wrong-size.png").read_bytes())
+
+        inputs = read_inputs([str(pictures / "coffee.png")], mask, storage_conn_id=s3.conn_id)
+
+        assert [str(problem) for problem in inputs.problems] == ["mask: has 300x200 pixels, but images[0] has 600x400"]
+
+    def test_what_has_landed_can_be_edited_again(self, s3: S3, paint: Paint) -> None:
+        data = paint()
+        (landed,) = land_in(s3.url("out"), data, storage_conn_id=s3.conn_id)
+
+        assert read_inputs([str(landed.path)], None).images == (encoded(data),)
+
+    def test_a_missing_object(self, s3: S3) -> None:
+        missing = s3.url("in/missing.png")
+
+        assert input_problem(missing, s3.conn_id) == f"{missing!r} does not exist, as this worker sees it"
+
+    def test_a_missing_bucket(self, s3: S3) -> None:
+        assert "does not exist" in input_problem("s3://no-such-bucket/a.png", s3.conn_id)
+
+    def test_a_folder(self, s3: S3, paint: Paint) -> None:
+        s3.put("in/a.png", paint())
+
+        assert input_problem(s3.url("in"), s3.conn_id) == f"{s3.url('in')!r} is a folder, not a picture"
+        assert input_problem(s3.url("in/"), s3.conn_id) == f"{s3.url('in/')!r} is a folder, not a picture"
+        assert "cannot be read" in input_problem(s3.url(), s3.conn_id)
+
+    def test_an_empty_object(self, s3: S3) -> None:
+        assert "its content begins with b''" in input_problem(s3.put("in/empty.png", b""), s3.conn_id)
+
+    def test_one_that_may_not_be_read(self, s3: S3, paint: Paint) -> None:
+        url = s3.put("in/a.png", paint())
+        with s3.checking_rights("s3:PutObject") as conn_id:
+            assert input_problem(url, conn_id) == f"{url!r} cannot be read: Forbidden"
+
+    def test_one_that_is_too_large(self, s3: S3) -> None:
+        url = s3.put("in/large.png", bytes(MAX_INPUT_BYTES + 1))
+
+        assert "has more than 10 MiB; make it smaller" in input_problem(url, s3.conn_id)
+
+    def test_a_store_that_cannot_be_reached_may_be_there_again_for_a_retry(self, s3: S3, closed_port: int) -> None:
+        conn_id = s3.connect(endpoint_url=f"http://127.0.0.1:{closed_port}", config_kwargs=IMPATIENT)
+
+        with pytest.raises(StorageError) as raised:
+            read_inputs([s3.url("in/a.png")], None, storage_conn_id=conn_id)
+
+        assert raised.value.retry_helps
+        assert f"The input '{s3.url('in/a.png')}' cannot be read: Could not connect to the endpoint" in str(
+            raised.value
+        )
+        assert str(raised.value).endswith(
+            "Nothing was submitted yet. Check the store and its connection; a retry may succeed."
+        )
+
+
+class TestMissingPackages:
+    @pytest.fixture(params=["s3", "gs", "abfs"])
+    def scheme(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+        """A store whose package is not installed: the packages of the other two are not, here."""
+        monkeypatch.setitem(sys.modules, "s3fs", None)
+        monkeypatch.setattr(airflow_stores, "_STORE_CACHE", {})
+        return str(request.param)
+
+    def test_the_probe_says_what_to_install(self, scheme: str) -> None:
+        assert probe_error(f"{scheme}://bucket/out") == (
+            f"{scheme}:// needs a package that is not installed here: pip install '{PACKAGES[scheme]}'"
+        )
+
+    def test_so_does_an_input(self, scheme: str) -> None:
+        assert input_problem(f"{scheme}://bucket/a.png").endswith(
+            f"cannot be read: {scheme}:// needs a package that is not installed here: pip install '{PACKAGES[scheme]}'"
+        )
+
+    def test_so_does_a_landing(self, scheme: str, paint: Paint) -> None:
+        with pytest.raises(StorageError, match="needs a package that is not installed here: pip install"):
+            land_in(f"{scheme}://bucket/out", paint())
+
+
+class TestSecrets:
+    @pytest.fixture(params=["probe", "landing", "reading"])
+    def told(self, request: pytest.FixtureRequest, paint: Paint) -> Callable[[str, str | None], str]:
+        """Returns what the user is told when the store is used."""
+
+        def use(url: str, conn_id: str | None) -> str:
+            match request.param:
+                case "reading":
+                    return str(read_inputs([url], None, storage_conn_id=conn_id).problems)
+                case "landing":
+                    land_in(url, paint(), storage_conn_id=conn_id)
+                case "probe":
+                    probe(url, conn_id)
+            return "nothing"
+
+        def tell(url: str, conn_id: str | None) -> str:
+            try:
+                return use(url, conn_id)
+            except StorageError as error:
+                return str(error)
+
+        return tell
+
+    def test_a_secret_is_in_no_text(self, s3: S3, closed_port: int, told: Callable[[str, str | None], str]) -> None:
+        # The client's error shows the whole address: here with all that must not be shown.
+        conn_id = s3.connect(
+            password="secret-of-the-key",
+            aws_session_token="token-of-the-session",
+            endpoint_url=f"http://127.0.0.1:{closed_port}/secret-of-the-key/token-of-the-session",
+            config_kwargs=IMPATIENT,
+        )
+
+        assert f'Could not connect to the endpoint URL: "http://127.0.0.1:{closed_port}/***/***/' in told(
+            s3.url("out"), conn_id
+        )
+
+    def test_a_password_in_the_url_is_in_no_text(
+        self, s3: S3, told: Callable[[str, str | None], str], known_worker: None
+    ) -> None:
+        with s3.checking_rights():
+            text = told(f"s3://AKIASOMEBODY:password@{s3.bucket}/out", None)
+
+        assert "s3://AKIASOMEBODY:***@" in text
+        assert "cannot be had" in text
+        assert "password" not in text

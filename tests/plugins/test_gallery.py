@@ -1,0 +1,338 @@
+"""What people see: the inputs beside the outputs, of real runs, in Airflow's real API server."""
+
+from __future__ import annotations
+
+import re
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+from PIL import Image
+
+from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
+from airflow_provider_odirouter.plugins.images_tab import OdiRouterPlugin
+from airflow_provider_odirouter.sandbox import Sandbox
+from airflow_provider_odirouter.sensors.request import OdiRouterRequestSensor
+from tests.dags.conftest import RunDag, edit
+from tests.plugins.conftest import Browser, Visitor, images_in, path_of
+
+pytestmark = pytest.mark.usefixtures("airflow_db")
+
+
+def dag_with_mask(pictures: Path, folder: Path) -> DAG:
+    return edit(
+        pictures,
+        prompt="Hot chocolate",
+        mask=str(pictures / "coffee-mask.png"),
+        size="1024x1024",
+        n=2,
+        output_path=str(folder),
+    )
+
+
+def opened(content: bytes) -> Image.Image:
+    image = Image.open(BytesIO(content))
+    image.load()
+    return image
+
+
+class TestOneEdit:
+    def test_the_inputs_stand_beside_the_outputs_with_all_that_was_asked_for(
+        self, run_dag: RunDag, browser: Browser, sandbox: Sandbox, pictures: Path, tmp_path: Path
+    ) -> None:
+        run = run_dag(dag_with_mask(pictures, tmp_path))
+        page = browser.page(run)
+
+        for title in ("Input 1", "Mask", "Output 1", "Output 2"):
+            assert title in page
+        [request] = sandbox.requests
+        for text in ("Hot chocolate", request.request_id, "1024x1024", "1024 × 1024", "PNG", "MiB", "Inference"):
+            assert text in page
+        assert "succeeded" in page
+        assert "data-refresh" not in page
+
+    def test_its_pictures_are_the_ones_that_landed(
+        self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
+    ) -> None:
+        run = run_dag(dag_with_mask(pictures, tmp_path))
+
+        for index, output in enumerate(run.xcom("edit")["outputs"]):
+            answer = browser.get(path_of(run, rest=f"/outputs/{index}/whole"))
+            assert (answer.status_code, answer.headers["Content-Type"]) == (200, "image/png")
+            assert answer.content == Path(output["path"]).read_bytes()
+        answer = browser.get(path_of(run, rest="/images/0/whole"))
+        assert answer.content == (pictures / "coffee.png").read_bytes()
+
+    def test_each_picture_of_the_page_is_small_and_can_be_decoded(
+        self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
+    ) -> None:
+        run = run_dag(dag_with_mask(pictures, tmp_path))
+        sizes = []
+        for source in images_in(browser.page(run)):
+            answer = browser.get(source)
+            assert answer.headers["Content-Type"] == "image/webp"
+            sizes.append(opened(answer.content).size)
+
+        # The photograph, its mask over it, the mask, two outputs.
+        assert sizes == [(512, 341), (512, 341), (512, 341), (512, 512), (512, 512)]
+
+    def test_the_mask_covers_what_may_be_edited_and_nothing_else(
+        self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
+    ) -> None:
+        run = run_dag(dag_with_mask(pictures, tmp_path))
+        cover = opened(browser.get(path_of(run, rest="/mask/0/cover")).content).getchannel("A")
+
+        with Image.open(pictures / "coffee-mask.png") as mask:
+            editable = mask.getchannel("A").resize(cover.size).point(lambda alpha: 255 * (alpha < 128))
+        assert cover.getpixel((0, 0)) == 0
+        covered = cover.point(lambda alpha: 255 * (alpha > 64))
+        differing = sum(a != b for a, b in zip(covered.tobytes(), editable.tobytes(), strict=True))
+        assert differing < 0.02 * len(editable.tobytes())
+
+    def test_a_download_has_the_files_name(
+        self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
+    ) -> None:
+        run = run_dag(dag_with_mask(pictures, tmp_path))
+        [output, _] = run.xcom("edit")["outputs"]
+        answer = browser.get(path_of(run, rest="/outputs/0/whole?download=true"))
+
+        name = Path(output["path"]).name
+        assert answer.headers["Content-Disposition"] == f"attachment; filename*=utf-8''{name}"
+
+    def test_a_small_picture_is_asked_for_again_but_not_sent_again(
+        self, run_dag: RunDag, browser: Browser, visitor: Visitor, pictures: Path, tmp_path: Path
+    ) -> None:
+        run = run_dag(dag_with_mask(pictures, tmp_path))
+        path = path_of(run, rest="/outputs/0/small")
+        first = browser.get(path)
+        etag = first.headers["ETag"]
+
+        assert "no-cache" in first.headers["Cache-Control"]
+        assert browser.get(path, **{"If-None-Match": etag}).status_code == 304
+        assert visitor(None).get(path, **{"If-None-Match": etag}).status_code == 401
+
+    def test_a_new_picture_under_the_same_name_is_seen(
+        self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
+    ) -> None:
+        blue = run_dag(edit(pictures, prompt="Blue", output_path=str(tmp_path)))
+        other = run_dag(edit(pictures, prompt="Sepia", output_path=str(tmp_path)))
+        smalls = [browser.get(path_of(run, rest="/outputs/0/small")) for run in (blue, other)]
+
+        assert smalls[0].headers["ETag"] != smalls[1].headers["ETag"]
+        assert smalls[0].content != smalls[1].content
+
+    def test_it_is_found_without_a_map_index(
+        self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
+    ) -> None:
+        run = run_dag(edit(pictures, output_path=str(tmp_path)))
+
+        for map_index in ("{MAP_INDEX}", "all", "-1"):
+            assert "Output 1" in browser.page(run, map_index=map_index)
+
+    def test_everything_has_a_name_for_those_who_do_not_see_it(
+        self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
+    ) -> None:
+        page = browser.page(run_dag(dag_with_mask(pictures, tmp_path)))
+
+        alts = re.findall(r'<img [^>]*alt="([^"]*)"', page)
+        assert len(alts) == len(images_in(page)) == 5
+        assert alts[0] == "Input 1: coffee.png"
+        assert "Output 1 of: Hot chocolate" in alts
+        assert all(alts)
+        assert '<html lang="en">' in page
+
+
+class TestWhatIsNotSuccess:
+    def test_a_failure_shows_the_vendors_words_and_what_to_do(
+        self, run_dag: RunDag, browser: Browser, sandbox: Sandbox, pictures: Path
+    ) -> None:
+        sandbox.configure(error_type="CONTENT_BLOCKED")
+        run = run_dag(edit(pictures))
+        [request] = sandbox.requests
+        page = browser.page(run)
+
+        assert "OdiRouter says: <q>" in page
+        assert "Change the prompt or the pictures" in page
+        assert request.request_id in page
+        assert "Input 1" in page
+
+    def test_broken_parameters_are_named_though_nothing_was_submitted(
+        self, run_dag: RunDag, browser: Browser, pictures: Path
+    ) -> None:
+        run = run_dag(edit(pictures, images=["{{ '/no/such.png' }}"]))
+
+        assert "&#39;/no/such.png&#39; does not exist, as this worker sees it" in browser.page(run)
+
+    def test_a_task_that_is_not_ours_says_so_in_one_line(self, run_dag: RunDag, browser: Browser) -> None:
+        from airflow.sdk import task
+
+        with DAG("edit") as dag:
+
+            @task
+            def other() -> dict[str, object]:
+                return {"outputs": [{"path": "/etc/passwd"}]}
+
+            other()
+        page = browser.page(run_dag(dag), "other")
+
+        assert "This task edits no pictures with OdiRouter" in page
+        assert "<img" not in page
+        assert "passwd" not in page
+
+    def test_a_task_instance_that_is_not_there_is_told_kindly(
+        self, run_dag: RunDag, browser: Browser, pictures: Path
+    ) -> None:
+        run = run_dag(edit(pictures))
+
+        answer = browser.get(path_of(run, "no_such_task"))
+        assert answer.status_code == 404
+        assert "Airflow has no such task instance." in answer.text
+
+    def test_a_task_that_only_submits_says_so(self, run_dag: RunDag, browser: Browser, pictures: Path) -> None:
+        page = browser.page(run_dag(edit(pictures, wait_for_completion=False)))
+
+        assert "this task only submits" in page
+        assert "Input 1" in page
+
+    def test_a_task_that_does_not_push_its_manifest_says_so(
+        self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
+    ) -> None:
+        page = browser.page(run_dag(edit(pictures, output_path=str(tmp_path), do_xcom_push=False)))
+
+        assert "the task does not push its return value" in page
+
+    def test_a_picture_that_is_gone_is_no_error_of_the_page(
+        self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
+    ) -> None:
+        run = run_dag(edit(pictures, output_path=str(tmp_path)))
+        [output] = run.xcom("edit")["outputs"]
+        Path(output["path"]).unlink()
+
+        assert "Output 1" in browser.page(run)
+        for form in ("small", "whole"):
+            answer = browser.get(path_of(run, rest=f"/outputs/0/{form}"))
+            assert (answer.status_code, answer.text) == (404, f"The API server finds no file {output['path']}.")
+
+    def test_a_page_that_will_change_refreshes_itself(self, run_dag: RunDag, browser: Browser, pictures: Path) -> None:
+        from airflow.models.taskinstance import TaskInstance
+        from airflow.utils.session import create_session
+
+        run = run_dag(edit(pictures, wait_for_completion=False))
+        for state in ("deferred", "running", "queued", "up_for_retry"):
+            with create_session() as session:
+                session.query(TaskInstance).filter_by(dag_id="edit", run_id=run.run.run_id).update({"state": state})
+            assert '<main id="page" data-refresh>' in browser.page(run)
+
+
+class TestLinks:
+    def test_pictures_that_did_not_land_come_from_the_vendor_and_from_nowhere_else(
+        self, run_dag: RunDag, browser: Browser, pictures: Path, base_url: str
+    ) -> None:
+        run = run_dag(edit(pictures))
+        [output] = run.xcom("edit")["outputs"]
+        answer = browser.get(path_of(run))
+
+        assert output["url"] in images_in(answer.text)
+        assert "The vendor&#39;s link to this picture has expired" in answer.text
+        origin = base_url.removesuffix("/model")
+        assert f"img-src 'self' {origin};" in answer.headers["Content-Security-Policy"]
+        # The API server itself opens no address.
+        assert browser.get(path_of(run, rest="/outputs/0/whole")).status_code == 404
+
+    def test_an_input_by_link_is_shown_by_link(self, run_dag: RunDag, browser: Browser, pictures: Path) -> None:
+        run = run_dag(
+            edit(pictures, images=["https://example.com/cup.png?signature=a&b=c", str(pictures / "coffee.png")])
+        )
+        answer = browser.get(path_of(run))
+
+        assert images_in(answer.text)[0] == "https://example.com/cup.png?signature=a&b=c"
+        assert "img-src 'self' http" in answer.headers["Content-Security-Policy"]
+        assert "https://example.com" in answer.headers["Content-Security-Policy"]
+
+
+class TestMappedTasks:
+    def mapped(self, pictures: Path, folder: Path, count: int) -> DAG:
+        with DAG("edit") as dag:
+            OdiRouterImageEditOperator.partial(
+                task_id="edit",
+                images=[str(pictures / "chelsea.png")],
+                deferrable=False,
+                wait_for_completion=count < 10,
+                output_path=str(folder),
+                map_index_template="{{ task.prompt }}",
+            ).expand(prompt=[f"Colour {number}" for number in range(count)])
+        return dag
+
+    def test_all_are_cards_that_lead_to_their_own_page(
+        self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
+    ) -> None:
+        run = run_dag(self.mapped(pictures, tmp_path, 3))
+        page = browser.page(run, map_index="{MAP_INDEX}")
+
+        assert "3 instances" in page
+        assert [f"[Colour {number}]" in page for number in range(3)] == [True] * 3
+        assert images_in(page) == [path_of(run, map_index=index, rest="/outputs/0/small") for index in range(3)]
+        for index in range(3):
+            one = browser.page(run, map_index=index)
+            assert f"Colour {index}" in one
+            assert path_of(run, map_index="all") in one
+
+    def test_the_tasks_own_page_leads_to_its_newest_run(
+        self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
+    ) -> None:
+        run_dag(self.mapped(pictures, tmp_path, 1))
+        newest = run_dag(self.mapped(pictures, tmp_path, 2))
+        answer = browser.get("/dags/edit/tasks/edit")
+
+        assert answer.status_code == 307
+        assert answer.headers["Location"] == "/odirouter" + path_of(newest, map_index="all")
+        assert "This task has not run yet." in browser.get("/dags/edit/tasks/never").text
+
+    def test_many_are_on_pages(
+        self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("airflow_provider_odirouter.plugins.gallery.app.CARDS", 5)
+        run = run_dag(self.mapped(pictures, tmp_path, 12))
+        pages = [browser.get(path_of(run, map_index="all", rest=f"?page={number}")).text for number in (1, 2, 3)]
+
+        assert [page.count("<li>") for page in pages] == [5, 5, 2]
+        assert ['rel="prev"' in page for page in pages] == [False, True, True]
+        assert ['rel="next"' in page for page in pages] == [True, True, False]
+
+    def test_a_mapped_task_with_one_instance_is_a_grid_of_one(
+        self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
+    ) -> None:
+        run = run_dag(self.mapped(pictures, tmp_path, 1))
+
+        assert "1 instance in run" in browser.page(run, map_index="{MAP_INDEX}")
+
+
+def test_the_sensor_has_a_gallery_too(run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path) -> None:
+    with DAG("edit") as dag:
+        output: Any = OdiRouterImageEditOperator(
+            task_id="submit", prompt="Blue", images=str(pictures / "coffee.png"), wait_for_completion=False
+        ).output
+        OdiRouterRequestSensor(
+            task_id="wait",
+            request_id=output["request_id"],
+            output_path=str(tmp_path),
+            deferrable=False,
+        )
+    page = browser.page(run_dag(dag), "wait")
+
+    assert "Output 1" in page
+    assert "Not known here." in page
+
+
+def test_it_works_below_a_prefix(run_dag: RunDag, visitor: Visitor, pictures: Path, tmp_path: Path) -> None:
+    run = run_dag(edit(pictures, output_path=str(tmp_path)))
+    prefixed = visitor("edit", prefix="/team-a")
+    page = prefixed.page(run)
+
+    assert images_in(page) == [
+        f"/team-a/odirouter{path_of(run, rest=rest)}" for rest in ("/images/0/small", "/outputs/0/small")
+    ]
+    # Airflow's own links, too, are relative to the page's base, which has the prefix.
+    assert all(not view["href"].startswith("/") for view in OdiRouterPlugin.external_views)
