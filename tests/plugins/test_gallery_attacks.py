@@ -168,9 +168,17 @@ class TestFilesInDisguise:
 
     def test_a_secret_file_named_as_input_is_not_served(self, run: Run, browser: Browser, tmp_path: Path) -> None:
         (tmp_path / "secret").write_text("root:x:0:0")
-        push(run, REQUEST_XCOM, {"request_id": "r", "endpoint": "e", "images": [str(tmp_path / "secret"), "/dev/zero"]})
+        os.mkfifo(tmp_path / "pipe")  # which nobody writes to
+        images = [
+            str(tmp_path / "secret"),
+            str(tmp_path / "pipe"),
+            str(tmp_path),
+            "/dev/zero",
+            "zip::http://127.0.0.1:1/a",
+        ]
+        push(run, REQUEST_XCOM, {"request_id": "r", "endpoint": "e", "images": images})
 
-        for index in (0, 1):
+        for index in range(len(images)):
             for form in ("small", "whole"):
                 answer = browser.get(path_of(run, rest=f"/images/{index}/{form}"))
                 assert answer.status_code in {404, 413, 415, 502}

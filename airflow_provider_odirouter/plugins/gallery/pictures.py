@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from io import BytesIO
+from pathlib import Path
 from threading import BoundedSemaphore
 from typing import IO
 
-from airflow_provider_odirouter.images.paths import storage_path
+from airflow_provider_odirouter.images.paths import is_local, storage_path
 from airflow_provider_odirouter.images.picture import UnusablePictureError
 from airflow_provider_odirouter.images.preview import content_type, editable_part, thumbnail
 from airflow_provider_odirouter.images.stores import in_words
@@ -21,6 +22,9 @@ CACHED = 256
 """Thumbnails, about 30 KiB each."""
 MOST_AT_ONCE = 2
 """Thumbnails in the making: a decoded picture takes memory, which the API server needs for others too."""
+
+PATIENCE = 20.0
+"""Seconds to wait for one's turn: each who waits holds one of the API server's threads."""
 
 _making = BoundedSemaphore(MOST_AT_ONCE)
 
@@ -46,7 +50,7 @@ class WholePicture:
 
     def __init__(self, place: str) -> None:
         with _not_shown(place):
-            self._file: IO[bytes] = storage_path(place).open("rb")
+            self._file = _open(place)
             try:
                 self.size = _size(self._file, place)
                 self.content_type = content_type(self._file)
@@ -73,11 +77,25 @@ def small_picture(place: str, version: str, *, cover: bool = False) -> bytes:  #
     :param cover: What covers the editable part, if the picture is a mask.
     :raises NotShownError: If it is not there, or cannot be decoded.
     """
-    with _making, _not_shown(place):
-        with storage_path(place).open("rb") as file:
-            _size(file, place)
-            content = BytesIO(file.read(MOST_BYTES))
-        return editable_part(content) if cover else thumbnail(content)
+    if not _making.acquire(timeout=PATIENCE):
+        raise NotShownError("The API server is busy with other pictures. Load the page again later.", 503)
+    try:
+        with _not_shown(place):
+            with _open(place) as file:
+                _size(file, place)
+                content = BytesIO(file.read(MOST_BYTES))
+            return editable_part(content) if cover else thumbnail(content)
+    finally:
+        _making.release()
+
+
+def _open(place: str) -> IO[bytes]:
+    path = storage_path(place)
+    if is_local(path) and not Path(path.path).is_file():
+        # To open a pipe or a device could take for ever.
+        raise FileNotFoundError(place)
+    file: IO[bytes] = path.open("rb")
+    return file
 
 
 def _size(file: IO[bytes], place: str) -> int:
