@@ -165,17 +165,17 @@ class TestWhatIsNotSuccess:
 
         assert "&#39;/no/such.png&#39; does not exist, as this worker sees it" in browser.page(run)
 
-    def test_a_task_that_is_not_ours_says_so_in_one_line(self, run_dag: RunDag, browser: Browser) -> None:
+    def test_a_task_that_is_not_ours_says_so_in_one_line(self, run_dag: RunDag, visitor: Visitor) -> None:
         from airflow.sdk import task
 
-        with DAG("edit") as dag:
+        with DAG("not_ours") as dag:
 
             @task
             def other() -> dict[str, object]:
                 return {"outputs": [{"path": "/etc/passwd"}]}
 
             other()
-        page = browser.page(run_dag(dag), "other")
+        page = visitor("not_ours").page(run_dag(dag), "other")
 
         assert "This task edits no pictures with OdiRouter" in page
         assert "<img" not in page
@@ -309,8 +309,8 @@ class TestMappedTasks:
         assert "1 instance in run" in browser.page(run, map_index="{MAP_INDEX}")
 
 
-def test_the_sensor_has_a_gallery_too(run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path) -> None:
-    with DAG("edit") as dag:
+def test_the_sensor_has_a_gallery_too(run_dag: RunDag, visitor: Visitor, pictures: Path, tmp_path: Path) -> None:
+    with DAG("submit_and_wait") as dag:
         output: Any = OdiRouterImageEditOperator(
             task_id="submit", prompt="Blue", images=str(pictures / "coffee.png"), wait_for_completion=False
         ).output
@@ -320,7 +320,7 @@ def test_the_sensor_has_a_gallery_too(run_dag: RunDag, browser: Browser, picture
             output_path=str(tmp_path),
             deferrable=False,
         )
-    page = browser.page(run_dag(dag), "wait")
+    page = visitor("submit_and_wait").page(run_dag(dag), "wait")
 
     assert "Output 1" in page
     assert "Not known here." in page
