@@ -13,8 +13,8 @@ export UV_PYTHON_DOWNLOADS := never
 ifdef AIRFLOW
 VENV := .venv-airflow-$(AIRFLOW)
 # The tests that need Airflow. What an older one and its packages warn of among themselves is no news.
-TESTS := -W default tests/dags tests/operators tests/triggers tests/hooks tests/images tests/plugins \
-	tests/test_provider.py
+TESTS := -W default tests/dags tests/operators tests/triggers tests/images tests/plugins tests/test_provider.py \
+	$(addprefix tests/hooks/test_,async.py connection_form.py connection_test.py key.py settings.py)
 E2E_TESTS := -W default -m every_version
 else
 VENV := .venv
@@ -35,9 +35,9 @@ export PROMPT IMAGE OUTPUT
 demo: $(READY)
 	@$(IN_VENV)/python -m dev.demo
 
-# Many tests wait for a clock: four processes keep two cores busy.
+# Many tests wait for a clock: four processes keep two cores busy. Only one of them builds Airflow's API server.
 test: $(READY)
-	$(IN_VENV)/python -m pytest -n 4 $(TESTS)
+	$(IN_VENV)/python -m pytest -n 4 --dist loadgroup $(TESTS)
 
 e2e: $(READY)
 	@$(IN_VENV)/python -m dev.postgres

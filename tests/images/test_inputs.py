@@ -218,11 +218,18 @@ class TestRemarks:
             "the service may edit it as it is stored."
         )
 
-    @pytest.mark.parametrize("exif", [oriented(1), oriented(0), oriented(9), b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01"])
-    def test_a_photograph_that_is_upright_needs_none(self, tmp_path: Path, paint: Paint, exif: bytes) -> None:
+    @pytest.mark.parametrize(
+        "exif",
+        [oriented(1), oriented(0), oriented(9), b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01", b"Exif\0\0nonsense"],
+        ids=["upright", "0", "9", "broken off", "nonsense"],
+    )
+    @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+    def test_a_photograph_that_is_upright_or_says_nothing_sensible_needs_none(
+        self, tmp_path: Path, paint: Paint, kind: str, exif: bytes
+    ) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own, on broken EXIF data
-            inputs = read_inputs([written(tmp_path, paint("JPEG", exif=exif))], None)
+            inputs = read_inputs([written(tmp_path, paint(kind, exif=exif))], None)
 
         assert (inputs.problems, inputs.remarks) == ((), ())
 

@@ -13,8 +13,11 @@ from airflow.sdk.io import store as airflow_stores
 
 from airflow_provider_odirouter.errors import StorageError
 from airflow_provider_odirouter.images import landing
+from airflow_provider_odirouter.images.files import read
 from airflow_provider_odirouter.images.inputs import MAX_INPUT_BYTES, Inputs, read_inputs
 from airflow_provider_odirouter.images.landing import land, probe
+from airflow_provider_odirouter.images.paths import storage_path
+from airflow_provider_odirouter.images.stores import reached
 from airflow_provider_odirouter.models import LandedOutput, OutputFile
 from tests.images.conftest import Paint, join_jobs
 from tests.images.test_inputs import encoded
@@ -238,6 +241,16 @@ class TestReading:
         )
 
         assert inputs == Inputs(images=tuple(map(encoded, data)), mask=None, problems=(), remarks=())
+
+    def test_no_more_than_is_allowed_is_read(self, s3: S3) -> None:
+        url = s3.put("in/large.png", bytes(3000))
+
+        assert len(read(storage_path(url, s3.conn_id), 1000)) == 1001
+
+    def test_the_client_is_made_before_threads_share_it(self, s3: S3, known_worker: None) -> None:
+        reached(s3.url("in/a.png"), None)
+
+        assert "fs" in vars(airflow_stores._STORE_CACHE["s3"])
 
     def test_a_mask_there_is_compared_with_a_local_picture(self, s3: S3, pictures: Any) -> None:
         mask = s3.put("mask.png", (pictures / "coffee-mask-wrong-size.png").read_bytes())

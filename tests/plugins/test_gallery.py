@@ -18,7 +18,7 @@ from airflow_provider_odirouter.sensors.request import OdiRouterRequestSensor
 from tests.dags.conftest import RunDag, edit
 from tests.plugins.conftest import Browser, Visitor, images_in, path_of
 
-pytestmark = pytest.mark.usefixtures("airflow_db")
+pytestmark = pytest.mark.xdist_group("api server")
 
 
 def dag_with_mask(pictures: Path, folder: Path) -> DAG:

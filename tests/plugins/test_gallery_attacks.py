@@ -18,6 +18,8 @@ from tests.dags.conftest import Run, RunDag, edit
 from tests.plugins.auth import ENTITIES_WITHOUT_XCOM
 from tests.plugins.conftest import Browser, Visitor, images_in, path_of, push
 
+pytestmark = pytest.mark.xdist_group("api server")
+
 ROUTES = ["", "/images/0/small", "/images/0/whole", "/mask/0/cover", "/outputs/0/small", "/outputs/0/whole"]
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
 HTML = b"<html><script>alert(1)</script></html>"
