@@ -13,8 +13,9 @@ export UV_PYTHON_DOWNLOADS := never
 ifdef AIRFLOW
 VENV := .venv-airflow-$(AIRFLOW)
 # The tests that need Airflow. What an older one and its packages warn of among themselves is no news.
-TESTS := -W default tests/dags tests/operators tests/triggers tests/images tests/plugins tests/test_provider.py \
-	$(addprefix tests/hooks/test_,async.py connection_form.py connection_test.py key.py settings.py)
+TESTS := -W default tests/dags tests/operators tests/triggers tests/plugins tests/test_provider.py \
+	$(addprefix tests/hooks/test_,async.py connection_form.py connection_test.py key.py settings.py) \
+	$(addprefix tests/images/test_,landing.py lineage.py object_stores.py paths.py)
 E2E_TESTS := -W default -m every_version
 else
 VENV := .venv

@@ -43,6 +43,8 @@ class RequestRecord(Record):
     images: tuple[str, ...] = ()
     """The input pictures: URLs, and paths with the connection of their store."""
     mask: str | None = None
+    sha256: dict[str, str] = {}
+    """Of the pictures that the worker has read, by their path: nothing else may be shown in their place."""
     parameters: dict[str, Any] = {}
     """All that was sent but the pictures."""
 

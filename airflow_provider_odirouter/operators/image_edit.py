@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -93,6 +95,7 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
         self.output_compression = output_compression
         self.moderation = moderation
         self.user = user
+        self._digests: dict[str, str] = {}
         # A mapped task is made anew on the worker, where execute() checks: what it finds there is final.
         if not getattr(self, "_BaseOperator__from_mapped", False):
             values = self._edit_values()
@@ -110,6 +113,11 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
             raise InvalidParametersError(self.endpoint, inputs.problems)
         for remark in inputs.remarks:
             self.log.warning(remark)
+        self._digests = {
+            self._place(source): sha256(b64decode(sent)).hexdigest()
+            for source, sent in zip((*edit.images, edit.mask), (*inputs.images, inputs.mask), strict=True)
+            if source and sent and source != sent  # a URL goes through untouched
+        }
         pictures = {"images": list(inputs.images)} | ({"mask": inputs.mask} if inputs.mask else {})
         return edit.to_parameters() | pictures
 
@@ -122,22 +130,24 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
 
     def shown_parameters(self) -> Mapping[str, Any]:
         """Return the edit's parameters, with the pictures as they can be found by others."""
-        from airflow_provider_odirouter.images.inputs import is_url
-        from airflow_provider_odirouter.images.paths import storage_path, url_of
         from airflow_provider_odirouter.models import ImageEdit
-
-        def place(source: str) -> str:
-            return source if is_url(source) else url_of(storage_path(source, self.storage_conn_id))
 
         edit = ImageEdit.parse(self._edit_values())
         parameters = edit.to_parameters()
         del parameters["images"]
         parameters.pop("mask", None)
         return {
-            "images": tuple(map(place, edit.images)),
-            "mask": place(edit.mask) if edit.mask else None,
+            "images": tuple(map(self._place, edit.images)),
+            "mask": self._place(edit.mask) if edit.mask else None,
+            "sha256": self._digests,
             "parameters": parameters,
         }
+
+    def _place(self, source: str) -> str:
+        from airflow_provider_odirouter.images.inputs import is_url
+        from airflow_provider_odirouter.images.paths import storage_path, url_of
+
+        return source if is_url(source) else url_of(storage_path(source, self.storage_conn_id))
 
     def _edit_values(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in EDIT_FIELDS}

@@ -7,7 +7,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from types import FrameType
@@ -92,6 +92,7 @@ def release() -> Iterator[threading.Event]:
 
 def join_jobs() -> None:
     """Wait for the jobs that nobody waited for."""
-    for thread in threading.enumerate():
-        if thread.name.startswith("odirouter-images"):
-            thread.join()
+    while jobs := [thread for thread in threading.enumerate() if thread.name.startswith("odirouter-images")]:
+        for job in jobs:
+            with suppress(RuntimeError):  # It is just about to begin: a kill can come in the middle of that.
+                job.join()

@@ -113,6 +113,17 @@ class TestOneEdit:
         assert browser.get(path, **{"If-None-Match": etag}).status_code == 304
         assert visitor(None).get(path, **{"If-None-Match": etag}).status_code == 401
 
+    def test_what_has_been_put_in_a_pictures_place_is_not_shown(
+        self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
+    ) -> None:
+        run = run_dag(edit(pictures, output_path=str(tmp_path)))
+        [output] = run.xcom("edit")["outputs"]
+        Path(output["path"]).write_bytes((pictures / "rocket.jpg").read_bytes())
+
+        for form in ("small", "whole"):
+            answer = browser.get(path_of(run, rest=f"/outputs/0/{form}"))
+            assert (answer.status_code, "is not the picture any more" in answer.text) == (410, True)
+
     def test_a_new_picture_under_the_same_name_is_seen(
         self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
     ) -> None:

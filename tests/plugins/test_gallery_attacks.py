@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -98,6 +99,10 @@ class TestWhatMayBeAskedFor:
         assert browser.get(path_of(run, map_index=5)).status_code == 404
 
 
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def outputs(*paths: str, **fields: Any) -> dict[str, Any]:
     return {"request_id": "mmsu_1", "endpoint": "e", "outputs": [{"path": path, **fields} for path in paths]}
 
@@ -113,6 +118,25 @@ class TestManifestsThatWereTamperedWith:
 
         assert browser.get(path_of(run, rest="/outputs/0/whole")).status_code == 404
         assert output["path"] not in browser.get(path_of(run)).text
+
+    def test_another_dags_output_is_not_shown_as_an_input_either(
+        self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
+    ) -> None:
+        secret = run_dag(edit(pictures, dag_id="another_dag", output_path=str(tmp_path)))
+        [output] = secret.xcom("edit")["outputs"]
+        run = run_dag(edit(pictures, output_path=str(tmp_path)))
+        record = run.xcom("edit", REQUEST_XCOM) | {"images": [output["path"]]}
+        for digests in ({}, {output["path"]: digest(b"a guess")}):
+            push(run, REQUEST_XCOM, record | {"sha256": digests})
+            codes = answers(browser, run, ["/images/0/small", "/images/0/whole"])
+            assert set(codes.values()) == {410 if digests else 404}
+
+    def test_a_password_in_a_url_is_not_shown(self, run: Run, browser: Browser) -> None:
+        place = "s3://AKIA:verysecret@bucket/a.png"
+        record = {"request_id": "r", "endpoint": "e", "images": [place], "sha256": {place: digest(b"")}}
+        push(run, REQUEST_XCOM, record)
+
+        assert "verysecret" not in browser.page(run)
 
     def test_no_other_file_is_opened(self, run: Run, browser: Browser, pictures: Path, tmp_path: Path) -> None:
         (tmp_path / "secret.png").write_bytes((pictures / "coffee.png").read_bytes())
@@ -150,9 +174,9 @@ class TestManifestsThatWereTamperedWith:
     def test_a_version_cannot_add_headers(self, run: Run, browser: Browser, tmp_path: Path) -> None:
         [output] = run.xcom("edit")["outputs"]
         push(run, "return_value", outputs(output["path"], sha256='"\r\nSet-Cookie: a=b'))
-        answer = browser.get(path_of(run, rest="/outputs/0/small"))
+        answer = browser.get(path_of(run, rest="/outputs/0/small"), **{"If-None-Match": '"x"'})
 
-        assert answer.status_code == 200
+        assert answer.status_code == 410
         assert "Set-Cookie" not in answer.headers
 
 
@@ -161,7 +185,7 @@ class TestFilesInDisguise:
         [output] = run.xcom("edit")["outputs"]
         for content in (SVG, HTML, b"%PDF-1.4", b"", b"GIF89a", b"root:x:0:0"):
             Path(output["path"]).write_bytes(content)
-            push(run, "return_value", outputs(output["path"], sha256=content.hex()))
+            push(run, "return_value", outputs(output["path"], sha256=digest(content)))
             for form in ("small", "whole"):
                 answer = browser.get(path_of(run, rest=f"/outputs/0/{form}"))
                 assert answer.status_code == 415
@@ -178,7 +202,8 @@ class TestFilesInDisguise:
             "/dev/zero",
             "zip::http://127.0.0.1:1/a",
         ]
-        push(run, REQUEST_XCOM, {"request_id": "r", "endpoint": "e", "images": images})
+        digests = {image: digest(b"root:x:0:0") for image in images}
+        push(run, REQUEST_XCOM, {"request_id": "r", "endpoint": "e", "images": images, "sha256": digests})
 
         for index in range(len(images)):
             for form in ("small", "whole"):
@@ -188,7 +213,9 @@ class TestFilesInDisguise:
 
     def test_a_picture_that_is_a_page_too_is_a_picture_only(self, run: Run, browser: Browser, pictures: Path) -> None:
         [output] = run.xcom("edit")["outputs"]
-        Path(output["path"]).write_bytes((pictures / "coffee.png").read_bytes() + HTML)
+        content = (pictures / "coffee.png").read_bytes() + HTML
+        Path(output["path"]).write_bytes(content)
+        push(run, "return_value", outputs(output["path"], sha256=digest(content)))
         answer = browser.get(path_of(run, rest="/outputs/0/whole"))
 
         assert answer.headers["Content-Type"] == "image/png"
@@ -201,7 +228,7 @@ class TestFilesInDisguise:
 
         [output] = run.xcom("edit")["outputs"]
         Image.new("1", (8_000, 8_000)).save(output["path"])
-        push(run, "return_value", outputs(output["path"], sha256="bomb"))
+        push(run, "return_value", outputs(output["path"], sha256=digest(Path(output["path"]).read_bytes())))
         answer = browser.get(path_of(run, rest="/outputs/0/small"))
 
         assert answer.status_code == 415

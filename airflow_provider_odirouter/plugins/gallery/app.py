@@ -120,7 +120,7 @@ def show_whole(
 ) -> Response:
     """Send a picture as it is."""
     picture = _named(session, Task(dag_id, run_id, task_id), map_index, kind, index)
-    whole = pictures.WholePicture(picture.place)
+    whole = pictures.WholePicture(picture.place, str(picture.sha256))
     disposition = f"{'attachment' if download else 'inline'}; filename*=utf-8''{quote(picture.file_name, safe='')}"
     headers = {"Content-Disposition": disposition, "Content-Length": str(whole.size), **_PICTURE_HEADERS}
     return StreamingResponse(whole.chunks(), media_type=whole.content_type, headers=headers)
@@ -148,7 +148,7 @@ def _small(request: Request, picture: Named, *, cover: bool = False) -> Response
     headers = {"ETag": picture.etag, **_PICTURE_HEADERS}
     if request.headers.get("If-None-Match") == picture.etag:
         return Response(status_code=304, headers=headers)
-    content = pictures.small_picture(picture.place, picture.etag, cover=cover)
+    content = pictures.small_picture(picture.place, str(picture.sha256), cover=cover)
     return Response(content, media_type="image/webp", headers=headers)
 
 

@@ -19,7 +19,7 @@ from airflow_provider_odirouter.images.landing import stable_name
 from airflow_provider_odirouter.models import LandedOutput
 from airflow_provider_odirouter.plugins.gallery.instances import Instance
 
-HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?")
+HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?")
 
 
 class Kind(StrEnum):
@@ -36,20 +36,20 @@ class Named:
     A picture that a task instance names.
 
     :param place: A path of a store, or an ``http(s)`` URL.
-    :param version: Changes when something else lies there.
+    :param sha256: Of what lies there, as the task has seen it; ``None``: it is linked.
     :param output: What the manifest knows of it, if it is one.
     """
 
     kind: Kind
     index: int
     place: str
-    version: str
+    sha256: str | None
     output: LandedOutput | None = None
 
     @property
     def etag(self) -> str:
-        """Its version, as HTTP names it."""
-        return f'"{hashlib.sha256(f"{self.place} {self.version}".encode()).hexdigest()[:16]}"'
+        """What HTTP tells one version from another by."""
+        return f'"{hashlib.sha256(f"{self.place} {self.sha256}".encode()).hexdigest()[:16]}"'
 
     @property
     def is_linked(self) -> bool:
@@ -60,8 +60,9 @@ class Named:
     def origin(self) -> str | None:
         """Where a linked picture comes from, as a Content-Security-Policy names it."""
         url = urlsplit(self.place)
+        host = url.netloc.rpartition("@")[2]
         # Whatever else may stand in a URL must not become a part of the policy.
-        return f"{url.scheme}://{url.netloc}" if HOST.fullmatch(url.netloc) else None
+        return f"{url.scheme}://{host}" if HOST.fullmatch(host) else None
 
     @property
     def file_name(self) -> str:
@@ -70,19 +71,24 @@ class Named:
 
 
 def pictures_of(instance: Instance) -> Iterator[Named]:
-    """Yield all pictures that may be shown for a task instance."""
+    """
+    Yield all pictures that may be shown for a task instance.
+
+    What lies in a store is shown only under the digest that the task has noted: who can write this Dag's XComs, but not
+    read another's, could else name that one's picture.
+    """
     if request := instance.request:
-        for index, place in enumerate(request.images):
-            yield Named(Kind.IMAGE, index, place, request.request_id)
-        if request.mask:
-            yield Named(Kind.MASK, 0, request.mask, request.request_id)
+        named = [(Kind.IMAGE, index, place) for index, place in enumerate(request.images)]
+        named += [(Kind.MASK, 0, request.mask)] if request.mask else []
+        for kind, index, place in named:
+            if is_url(place) or place in request.sha256:
+                yield Named(kind, index, place, request.sha256.get(place))
     if manifest := instance.manifest:
         for index, output in enumerate(manifest.outputs):
-            if output.path and _is_its_own(output.path, instance):
-                version = output.sha256 or manifest.request_id
-                yield Named(Kind.OUTPUT, index, output.path, version, output)
+            if output.path and output.sha256 and _is_its_own(output.path, instance):
+                yield Named(Kind.OUTPUT, index, output.path, output.sha256, output)
             elif output.url and is_url(output.url):
-                yield Named(Kind.OUTPUT, index, output.url, manifest.request_id, output)
+                yield Named(Kind.OUTPUT, index, output.url, None, output)
 
 
 def find(instance: Instance, kind: Kind, index: int) -> Named | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from airflow_provider_odirouter.images.paths import without_password
 from airflow_provider_odirouter.plugins.gallery.addresses import Addresses
 from airflow_provider_odirouter.plugins.gallery.instances import Instance, Task
 from airflow_provider_odirouter.plugins.gallery.named import Kind, Named, pictures_of
@@ -136,6 +137,9 @@ def _figure(addresses: Addresses, instance: Instance, picture: Named, pictures: 
     match picture.kind:
         case Kind.OUTPUT:
             title, missing = f"Output{number}", EXPIRED if picture.is_linked else UNREADABLE
+            content_type = picture.output.content_type if picture.output else None
+            if content_type and not content_type.startswith("image/"):
+                missing = f"It is no picture, but {content_type}."
             alt = f"Output{number} of: {_parameters(instance).get('prompt') or instance.task.task_id}"[:200]
         case Kind.IMAGE:
             title, missing = f"Input{number}", UNREACHABLE if picture.is_linked else UNREADABLE
@@ -153,7 +157,7 @@ def _figure(addresses: Addresses, instance: Instance, picture: Named, pictures: 
         whole=addresses.whole(instance, picture),
         missing=missing,
         is_linked=picture.is_linked,
-        place=picture.place,
+        place=without_password(picture.place),
         facts=_facts(picture),
         cover=addresses.cover(instance, mask) if mask and is_masked else None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -10,7 +11,7 @@ from pathlib import Path
 from threading import BoundedSemaphore
 from typing import IO
 
-from airflow_provider_odirouter.images.paths import is_local, storage_path
+from airflow_provider_odirouter.images.paths import is_local, storage_path, without_password
 from airflow_provider_odirouter.images.picture import UnusablePictureError
 from airflow_provider_odirouter.images.preview import content_type, editable_part, thumbnail
 from airflow_provider_odirouter.images.stores import in_words
@@ -45,14 +46,16 @@ class WholePicture:
     """
     A picture as it is, looked into before the first byte goes out.
 
-    :raises NotShownError: If it is not there, or no picture: nothing else may be served from here.
+    :param sha256: What it must have: nothing else may be served in its place.
+    :raises NotShownError: If it is not there, or no picture.
     """
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, place: str, sha256: str) -> None:
         with _not_shown(place):
             self._file = _open(place)
             try:
                 self.size = _size(self._file, place)
+                _check_digest(self._file, place, sha256)
                 self.content_type = content_type(self._file)
             except BaseException:
                 self._file.close()
@@ -69,11 +72,11 @@ class WholePicture:
 
 
 @lru_cache(maxsize=CACHED)
-def small_picture(place: str, version: str, *, cover: bool = False) -> bytes:  # noqa: ARG001 - the version is for the cache
+def small_picture(place: str, sha256: str, *, cover: bool = False) -> bytes:
     """
     Return a small WebP of a picture.
 
-    :param version: Changes when something else lies there.
+    :param sha256: What it must have: nothing else may be served in its place.
     :param cover: What covers the editable part, if the picture is a mask.
     :raises NotShownError: If it is not there, or cannot be decoded.
     """
@@ -84,6 +87,7 @@ def small_picture(place: str, version: str, *, cover: bool = False) -> bytes:  #
             with _open(place) as file:
                 _size(file, place)
                 content = BytesIO(file.read(MOST_BYTES))
+            _check_digest(content, place, sha256)
             return editable_part(content) if cover else thumbnail(content)
     finally:
         _making.release()
@@ -102,8 +106,17 @@ def _size(file: IO[bytes], place: str) -> int:
     size = file.seek(0, 2)
     file.seek(0)
     if size > MOST_BYTES:
-        raise NotShownError(f"{place} has more than {MOST_BYTES // 2**20} MiB.", 413)
+        raise NotShownError(f"{without_password(place)} has more than {MOST_BYTES // 2**20} MiB.", 413)
     return size
+
+
+def _check_digest(file: IO[bytes], place: str, sha256: str) -> None:
+    digest = hashlib.sha256()
+    while chunk := file.read(CHUNK):
+        digest.update(chunk)
+    file.seek(0)
+    if digest.hexdigest() != sha256:
+        raise NotShownError(f"{without_password(place)} is not the picture any more that the task has seen.", 410)
 
 
 @contextmanager
@@ -113,9 +126,11 @@ def _not_shown(place: str) -> Iterator[None]:
     except NotShownError:
         raise
     except UnusablePictureError as error:
-        raise NotShownError(f"{place} {error}.", 415) from error
+        raise NotShownError(f"{without_password(place)} {error}.", 415) from error
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise NotShownError(f"The API server finds no file {place}.", 404) from error
+        raise NotShownError(f"The API server finds no file {without_password(place)}.", 404) from error
     except Exception as error:
         # Each store's client has errors of its own.
-        raise NotShownError(f"The API server cannot read {place}: {in_words(error, place)}.", 502) from error
+        raise NotShownError(
+            f"The API server cannot read {without_password(place)}: {in_words(error, place)}.", 502
+        ) from error
