@@ -52,7 +52,7 @@ def test_a_worker_that_dies_right_after_the_submit_leaves_its_request_to_the_ret
     assert ("this one goes on with it" in trial.log(try_number=2)) is not FORGOTTEN
 
 
-@pytest.mark.run("three_pictures")
+@pytest.mark.run("eight_pictures")
 def test_a_worker_that_dies_while_the_pictures_land_leaves_them_to_the_retry(trial: Trial) -> None:
     trial.wait_until_watched()
     trial.sandbox.configure(latency_seconds=3)
@@ -63,8 +63,8 @@ def test_a_worker_that_dies_while_the_pictures_land_leaves_them_to_the_retry(tri
     trial.sandbox.configure(latency_seconds=0)
 
     trial.check(submits=1, cancels=0, ends="success")
-    assert 0 < len(left_behind) < 3
-    assert len(pictures(trial)) == 3
+    assert 0 < len(left_behind) < 8  # a few are landed at a time
+    assert len(pictures(trial)) == 8
     assert sorted(trial.outputs.iterdir()) == pictures(trial)
     for path in pictures(trial):
         with Image.open(path) as picture:

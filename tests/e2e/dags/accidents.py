@@ -47,7 +47,7 @@ def _is_first_try() -> bool:
 
 lingering = edit_dag("lingering", Lingering, retries=1)
 refuses_lost_submits = edit_dag("refuses_lost_submits", retries=1, on_lost_submit="fail")
-three_pictures = edit_dag("three_pictures", retries=1, n=3)
+eight_pictures = edit_dag("eight_pictures", retries=1, n=8)
 trigger_crashes = edit_dag("trigger_crashes", TriggerCrashes)
 trigger_crashes_with_retry = edit_dag("trigger_crashes_with_retry", TriggerCrashes, retries=1)
 trigger_is_late = edit_dag("trigger_is_late", TriggerIsLate)
