@@ -31,7 +31,7 @@ Everything that can go wrong, as one tree.
     └── LandingError                the pictures could not be brought home
         ├── NoOutputError           the result names no file
         ├── FileExpiredError        the link to a picture is no longer valid
-        └── StorageError            the output path cannot be written
+        └── StorageError            a store cannot be written, or does not answer
 
 Three facts about each class decide what happens next, and they are stated here and nowhere else: ``passing`` (the same
 call may well succeed a moment later), ``retry_helps`` (a new try of the Airflow task can cure it) and ``request_over``
@@ -337,6 +337,6 @@ class FileExpiredError(LandingError):
 
 
 class StorageError(LandingError):
-    """The output path cannot be written."""
+    """The store of the outputs cannot be written, or that of the inputs does not answer."""
 
     advice = "Check the path, its permissions and the free space, then retry."
