@@ -12,11 +12,19 @@ from typing import IO
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from airflow_provider_odirouter.images.picture import EXTENSIONS, UnusablePictureError
+from airflow_provider_odirouter.images.picture import MOST_PIXELS as MOST_INPUT_PIXELS
 
 THUMBNAIL_SIZE = (512, 512)
 """Pixels; a smaller picture stays as it is."""
-MOST_PIXELS = 60_000_000
-"""The service's own have 1.6 million. This many take 240 MB while they are decoded."""
+MOST_PIXELS = 25_000_000
+"""
+The service's own have 1.6 million. This many take up to 400 MB while they are decoded; a JPEG, which can be decoded
+small, may have as many as an input.
+"""
+MOST_SCANS = 64
+"""Of a progressive JPEG, which has about ten. One of thousands takes minutes to decode, however small it is."""
+START_OF_SCAN = b"\xff\xda"
+
 COVER = (214, 51, 132, 140)
 """What lies over the editable part: half transparent, and of a colour that photographs seldom have."""
 
@@ -38,7 +46,7 @@ def thumbnail(file: IO[bytes]) -> bytes:
     :raises UnusablePictureError: If it is no picture, is broken, or is too large to be decoded.
     """
     with _opened(file) as image:
-        _check_size(image)
+        _check_effort(image, file)
         # A JPEG can be decoded at an eighth of its size.
         image.draft("RGB", THUMBNAIL_SIZE)
         small = _in_8_bits(image)
@@ -53,7 +61,7 @@ def editable_part(mask: IO[bytes]) -> bytes:
     :raises UnusablePictureError: As :func:`thumbnail`.
     """
     with _opened(mask) as image:
-        _check_size(image)
+        _check_effort(image, mask)
         alpha = image.convert("RGBA").getchannel("A")
         alpha.thumbnail(THUMBNAIL_SIZE)
         cover = Image.new("RGBA", alpha.size, COVER)
@@ -76,9 +84,16 @@ def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
         raise UnusablePictureError(f"is a broken or truncated picture: {error}") from error
 
 
-def _check_size(image: Image.Image) -> None:
-    if image.width * image.height > MOST_PIXELS:
+def _check_effort(image: Image.Image, file: IO[bytes]) -> None:
+    is_jpeg = image.format in {"JPEG", "MPO"}
+    if image.width * image.height > (MOST_INPUT_PIXELS if is_jpeg else MOST_PIXELS):
         raise UnusablePictureError(f"has {image.width}x{image.height} pixels, too many to be shown")
+    if is_jpeg:
+        position = file.tell()
+        file.seek(0)
+        if file.read().count(START_OF_SCAN) > MOST_SCANS:
+            raise UnusablePictureError("is a JPEG with too many scans to be shown")
+        file.seek(position)
 
 
 def _in_8_bits(image: Image.Image) -> Image.Image:

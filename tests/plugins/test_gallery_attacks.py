@@ -107,6 +107,25 @@ def outputs(*paths: str, **fields: Any) -> dict[str, Any]:
     return {"request_id": "mmsu_1", "endpoint": "e", "outputs": [{"path": path, **fields} for path in paths]}
 
 
+@pytest.fixture
+def lost_backend(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """An XCom backend whose store is gone; the value says for which keys it was asked."""
+    from airflow.sdk.bases.xcom import BaseXCom
+
+    from airflow_provider_odirouter.plugins.gallery import instances
+
+    asked: list[str] = []
+
+    class Backend(BaseXCom):
+        @staticmethod
+        def deserialize_value(result: Any) -> Any:
+            asked.append(result.key)
+            raise OSError("the object is gone")
+
+    monkeypatch.setattr(instances, "XCom", Backend)
+    return asked
+
+
 class TestManifestsThatWereTamperedWith:
     def test_another_dags_output_is_not_shown(
         self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
@@ -171,6 +190,34 @@ class TestManifestsThatWereTamperedWith:
             push(run, REQUEST_XCOM, value)
             assert answers(browser, run, ["", "/outputs/0/whole"]) == {"": 200, "/outputs/0/whole": 404}, value
 
+    def test_texts_that_cannot_be_understood_are_no_error(self, run: Run, browser: Browser) -> None:
+        record = {"request_id": "r", "endpoint": "e", "submitted_at": "0001-01-01T00:00:00+14:00"}
+        push(run, REQUEST_XCOM, record | {"images": ["http://[bad/a.png", "https://h\u2100.example/a"]})
+        assert browser.get(path_of(run)).status_code == 200
+        assert browser.get(path_of(run, map_index="all", rest="?page=9223372036854775807")).status_code == 422
+
+    def test_what_another_task_returns_is_handed_to_no_backend(
+        self, run_dag: RunDag, visitor: Visitor, lost_backend: list[str]
+    ) -> None:
+        from airflow.sdk import DAG, task
+
+        with DAG("foreign") as dag:
+
+            @task
+            def other() -> str:
+                return "s3://bucket/large"
+
+            other()
+        assert "edits no pictures" in visitor("foreign").page(run_dag(dag), "other")
+        assert lost_backend == []
+
+    def test_ours_that_a_backend_has_lost_is_no_error_of_the_page(
+        self, run: Run, browser: Browser, lost_backend: list[str]
+    ) -> None:
+        push(run, "return_value", "s3://bucket/manifest.json")
+        assert "Input 1" in browser.page(run)
+        assert lost_backend == ["return_value"]
+
     def test_a_version_cannot_add_headers(self, run: Run, browser: Browser, tmp_path: Path) -> None:
         [output] = run.xcom("edit")["outputs"]
         push(run, "return_value", outputs(output["path"], sha256='"\r\nSet-Cookie: a=b'))
@@ -183,7 +230,7 @@ class TestManifestsThatWereTamperedWith:
 class TestFilesInDisguise:
     def test_what_is_no_picture_is_not_served(self, run: Run, browser: Browser) -> None:
         [output] = run.xcom("edit")["outputs"]
-        for content in (SVG, HTML, b"%PDF-1.4", b"", b"GIF89a", b"root:x:0:0"):
+        for content in (SVG, HTML, b"%PDF-1.4", b"GIF89a", b"root:x:0:0"):
             Path(output["path"]).write_bytes(content)
             push(run, "return_value", outputs(output["path"], sha256=digest(content)))
             for form in ("small", "whole"):

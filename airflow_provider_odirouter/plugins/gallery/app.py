@@ -16,13 +16,14 @@ from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessE
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import requires_access_dag
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, StreamingResponse
 
 from airflow_provider_odirouter.plugins.gallery import instances, named, pictures
 from airflow_provider_odirouter.plugins.gallery.addresses import Addresses
 from airflow_provider_odirouter.plugins.gallery.instances import Instance, Task
 from airflow_provider_odirouter.plugins.gallery.named import Kind, Named
-from airflow_provider_odirouter.plugins.gallery.pages import Page, grid, instance_page, notice
+from airflow_provider_odirouter.plugins.gallery.pages import Page, grid, instance_page, is_loaded, notice
 from airflow_provider_odirouter.plugins.gallery.pictures import NotShownError
 
 Number = Annotated[int, Path(ge=-1, lt=2**31)]
@@ -59,7 +60,7 @@ def show_instance(
     map_index: str,
     request: Request,
     session: SessionDep,
-    page: Annotated[int, Query(ge=1)] = 1,
+    page: Annotated[int, Query(ge=1, le=10**6)] = 1,
 ) -> Response:
     """
     Show a task instance, or all of a mapped task.
@@ -82,7 +83,7 @@ def show_instance(
 
 
 @app.get(IN_RUN + "/{map_index}/{kind}/{index}/small")
-def show_small(
+async def show_small(
     dag_id: str,
     run_id: str,
     task_id: str,
@@ -93,21 +94,21 @@ def show_small(
     session: SessionDep,
 ) -> Response:
     """Send a small picture."""
-    picture = _named(session, Task(dag_id, run_id, task_id), map_index, kind, index)
-    return _small(request, picture)
+    picture = await run_in_threadpool(_named, session, Task(dag_id, run_id, task_id), map_index, kind, index)
+    return await _small(request, picture)
 
 
 @app.get(IN_RUN + "/{map_index}/mask/0/cover")
-def show_cover(
+async def show_cover(
     dag_id: str, run_id: str, task_id: str, map_index: Number, request: Request, session: SessionDep
 ) -> Response:
     """Send what covers the part that a mask lets the service edit."""
-    picture = _named(session, Task(dag_id, run_id, task_id), map_index, Kind.MASK, 0)
-    return _small(request, picture, cover=True)
+    picture = await run_in_threadpool(_named, session, Task(dag_id, run_id, task_id), map_index, Kind.MASK, 0)
+    return await _small(request, picture, cover=True)
 
 
 @app.get(IN_RUN + "/{map_index}/{kind}/{index}/whole")
-def show_whole(
+async def show_whole(
     dag_id: str,
     run_id: str,
     task_id: str,
@@ -119,8 +120,8 @@ def show_whole(
     download: bool = False,
 ) -> Response:
     """Send a picture as it is."""
-    picture = _named(session, Task(dag_id, run_id, task_id), map_index, kind, index)
-    whole = pictures.WholePicture(picture.place, str(picture.sha256))
+    picture = await run_in_threadpool(_named, session, Task(dag_id, run_id, task_id), map_index, kind, index)
+    whole = await pictures.whole_picture(picture.place, str(picture.sha256))
     disposition = f"{'attachment' if download else 'inline'}; filename*=utf-8''{quote(picture.file_name, safe='')}"
     headers = {"Content-Disposition": disposition, "Content-Length": str(whole.size), **_PICTURE_HEADERS}
     return StreamingResponse(whole.chunks(), media_type=whole.content_type, headers=headers)
@@ -143,12 +144,12 @@ def _named(session: SessionDep, task: Task, map_index: int, kind: Kind, index: i
     return picture
 
 
-def _small(request: Request, picture: Named, *, cover: bool = False) -> Response:
+async def _small(request: Request, picture: Named, *, cover: bool = False) -> Response:
     # To be asked each time, since the right to see it may be gone; but not to be sent again.
     headers = {"ETag": picture.etag, **_PICTURE_HEADERS}
     if request.headers.get("If-None-Match") == picture.etag:
         return Response(status_code=304, headers=headers)
-    content = pictures.small_picture(picture.place, str(picture.sha256), cover=cover)
+    content = await pictures.small_picture(picture.place, str(picture.sha256), cover=cover)
     return Response(content, media_type="image/webp", headers=headers)
 
 
@@ -159,6 +160,8 @@ _HEADERS = {
 }
 _PICTURE_HEADERS = _HEADERS | {
     "Cache-Control": "private, no-cache",
+    # Airflow before 3.3 would compress it again, and drop its length.
+    "Content-Encoding": "identity",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
 }
 
@@ -170,7 +173,8 @@ def _addresses(request: Request) -> Addresses:
 def _html(page: Page, shown: Iterable[Instance] = (), *, status_code: int = 200) -> Response:
     """Send a page that may load nothing but itself, our pictures, and those behind the vendor's links that it names."""
     nonce = secrets.token_urlsafe(16)
-    origins = {one.origin for instance in shown for one in named.pictures_of(instance) if one.is_linked}
+    loaded = (one for instance in shown for one in named.pictures_of(instance) if is_loaded(one))
+    origins = {one.origin for one in loaded if one.is_linked}
     policy = {
         "default-src": "'none'",
         "img-src": " ".join(["'self'", *sorted(origin for origin in origins if origin)]),
@@ -185,4 +189,4 @@ def _html(page: Page, shown: Iterable[Instance] = (), *, status_code: int = 200)
         "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
         "Cache-Control": "no-store",
     }
-    return HTMLResponse(page.render(nonce), status_code, headers=headers)
+    return HTMLResponse(page.render(nonce).encode("utf-8", "replace"), status_code, headers=headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,10 @@ from airflow_provider_odirouter.models import Manifest
 from airflow_provider_odirouter.records import FAILURE_XCOM, REQUEST_XCOM, FailureRecord, RequestRecord
 
 if TYPE_CHECKING:
+    from sqlalchemy import Row
     from sqlalchemy.orm import Session
+
+log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -85,17 +89,20 @@ def find(
     if map_index is not None:
         query = query.where(TaskInstance.map_index == map_index)
     found = session.scalars(query.order_by(TaskInstance.map_index).offset(offset).limit(most)).all()
-    pushed = _pushed(session, task, [ti.map_index for ti in found])
+    pushed = _pushed(session, task, [ti.map_index for ti in found], [REQUEST_XCOM, FAILURE_XCOM])
+    # What a task returns that is not ours is none of our business, and may be large.
+    ours = [ti.map_index for ti in found if pushed[ti.map_index] or _operator(ti).startswith(OURS)]
+    returned = _pushed(session, task, ours, [RETURN_VALUE])
     return [
         Instance(
             task=task,
             map_index=ti.map_index,
             state=str(ti.state) if ti.state else None,
             label=ti.rendered_map_index,
-            operator=str(ti.custom_operator_name or ti.operator or ""),
+            operator=_operator(ti),
             try_number=ti.try_number,
             request=_read(RequestRecord, pushed[ti.map_index].get(REQUEST_XCOM)),
-            manifest=_read(Manifest, pushed[ti.map_index].get(RETURN_VALUE)),
+            manifest=_read(Manifest, returned[ti.map_index].get(RETURN_VALUE)),
             failure=_read(FailureRecord, pushed[ti.map_index].get(FAILURE_XCOM)),
         )
         for ti in found
@@ -117,24 +124,39 @@ def _is_of(task: Task, table: Any) -> tuple[Any, ...]:
     return table.dag_id == task.dag_id, table.run_id == task.run_id, table.task_id == task.task_id
 
 
-def _pushed(session: Session, task: Task, map_indexes: Sequence[int]) -> defaultdict[int, dict[str, Any]]:
-    rows = session.scalars(
-        select(XComModel).where(
-            *_is_of(task, XComModel),
-            XComModel.map_index.in_(map_indexes),
-            XComModel.key.in_([REQUEST_XCOM, RETURN_VALUE, FAILURE_XCOM]),
+def _operator(ti: TaskInstance) -> str:
+    return str(ti.custom_operator_name or ti.operator or "")
+
+
+def _pushed(
+    session: Session, task: Task, map_indexes: Sequence[int], keys: Sequence[str]
+) -> defaultdict[int, dict[str, Row[Any]]]:
+    rows = session.execute(
+        select(XComModel.map_index, XComModel.key, XComModel.value).where(
+            *_is_of(task, XComModel), XComModel.map_index.in_(map_indexes), XComModel.key.in_(keys)
         )
     )
-    pushed: defaultdict[int, dict[str, Any]] = defaultdict(dict)
+    pushed: defaultdict[int, dict[str, Row[Any]]] = defaultdict(dict)
     for row in rows:
-        # Ours are plain JSON, which lies there as it is. A backend that keeps XComs elsewhere has to be asked.
-        pushed[row.map_index][row.key] = row.value if XCom is BaseXCom else XCom.deserialize_value(row)
+        pushed[row.map_index][row.key] = row
     return pushed
 
 
-def _read(model: type[M], value: Any) -> M | None:
-    """Return a model, ``None`` if a task that is not ours has pushed something else."""
+def _read(model: type[M], row: Row[Any] | None) -> M | None:
+    """
+    Return a model, ``None`` if something else was pushed.
+
+    Ours are plain JSON, which lies there as it is. Only what does not is handed to a backend that keeps it elsewhere.
+    """
+    if row is None:
+        return None
     try:
-        return model.model_validate(value)
+        return model.model_validate(row.value)
     except ValidationError:
+        if XCom is BaseXCom:
+            return None
+    try:
+        return model.model_validate(XCom.deserialize_value(row))
+    except Exception as error:  # noqa: BLE001 - of any backend; one XCom that is gone must not hide all others
+        log.warning("The XCom %s of map index %s cannot be read: %r", row.key, row.map_index, error)
         return None

@@ -19,7 +19,8 @@ from airflow_provider_odirouter.images.landing import stable_name
 from airflow_provider_odirouter.models import LandedOutput
 from airflow_provider_odirouter.plugins.gallery.instances import Instance
 
-HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?")
+HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?")
+"""What Chromium takes for a host in a policy."""
 
 
 class Kind(StrEnum):
@@ -59,7 +60,10 @@ class Named:
     @property
     def origin(self) -> str | None:
         """Where a linked picture comes from, as a Content-Security-Policy names it."""
-        url = urlsplit(self.place)
+        try:
+            url = urlsplit(self.place)
+        except ValueError:  # such as http://[bad/a.png
+            return None
         host = url.netloc.rpartition("@")[2]
         # Whatever else may stand in a URL must not become a part of the policy.
         return f"{url.scheme}://{host}" if HOST.fullmatch(host) else None
@@ -67,7 +71,7 @@ class Named:
     @property
     def file_name(self) -> str:
         """The last part of its path."""
-        return PurePosixPath(urlsplit(self.place).path if self.is_linked else self.place).name
+        return PurePosixPath(re.split("[?#]", self.place)[0] if self.is_linked else self.place).name
 
 
 def pictures_of(instance: Instance) -> Iterator[Named]:

@@ -69,9 +69,19 @@ class Figure:
     whole: str
     missing: str
     is_linked: bool
+    is_loaded: bool
     place: str
     facts: Sequence[str] = ()
     cover: str | None = None
+
+
+def is_loaded(picture: Named) -> bool:
+    """
+    Return whether a page loads a picture by itself.
+
+    Not an input behind a link: whoever starts a run can name any address, such as the one that logs its reader out.
+    """
+    return picture.kind is Kind.OUTPUT or not picture.is_linked
 
 
 def notice(text: str) -> Page:
@@ -84,6 +94,7 @@ def instance_page(addresses: Addresses, instance: Instance) -> Page:
     if not instance.is_ours:
         return notice("This task edits no pictures with OdiRouter, so there is nothing to show here.")
     pictures = list(pictures_of(instance))
+    mask = next((one for one in pictures if one.kind is Kind.MASK and not one.is_linked), None)
     content = {
         "title": f"Images of {_name(instance)}",
         "name": _name(instance),
@@ -94,8 +105,8 @@ def instance_page(addresses: Addresses, instance: Instance) -> Page:
         "endpoint": _first(instance, "endpoint"),
         "prompt": _parameters(instance).get("prompt"),
         "parameters": {name: _text(value) for name, value in _parameters(instance).items() if name != "prompt"},
-        "inputs": [_figure(addresses, instance, one, pictures) for one in pictures if one.kind is not Kind.OUTPUT],
-        "outputs": [_figure(addresses, instance, one, pictures) for one in pictures if one.kind is Kind.OUTPUT],
+        "inputs": [_figure(addresses, instance, one, mask) for one in pictures if one.kind is not Kind.OUTPUT],
+        "outputs": [_figure(addresses, instance, one, mask) for one in pictures if one.kind is Kind.OUTPUT],
         "all": addresses.all_of(instance.task) if instance.map_index >= 0 else None,
         "refresh": not instance.has_ended,
     }
@@ -121,18 +132,18 @@ def grid(addresses: Addresses, task: Task, found: Sequence[Instance], *, page: i
 
 
 def _card(addresses: Addresses, instance: Instance) -> dict[str, Any]:
-    pictures = sorted(pictures_of(instance), key=lambda one: one.kind is not Kind.OUTPUT)
+    pictures = sorted(filter(is_loaded, pictures_of(instance)), key=lambda one: one.kind is not Kind.OUTPUT)
     return {
         "name": f"[{instance.label or instance.map_index}]",
         "href": addresses.instance(instance),
         "state": instance.state or "none",
         "state_words": STATES.get(instance.state, instance.state),
-        "figure": _figure(addresses, instance, pictures[0], pictures) if pictures else None,
+        "figure": _figure(addresses, instance, pictures[0], None) if pictures else None,
         "more": max(0, sum(one.kind is Kind.OUTPUT for one in pictures) - 1),
     }
 
 
-def _figure(addresses: Addresses, instance: Instance, picture: Named, pictures: Sequence[Named]) -> Figure:
+def _figure(addresses: Addresses, instance: Instance, picture: Named, mask: Named | None) -> Figure:
     number = f" {picture.index + 1}"
     match picture.kind:
         case Kind.OUTPUT:
@@ -148,7 +159,6 @@ def _figure(addresses: Addresses, instance: Instance, picture: Named, pictures: 
             title, missing = "Mask", UNREACHABLE if picture.is_linked else UNREADABLE
             alt = f"Mask: {picture.file_name}. Its transparent part may be edited."
     # A mask is of the first image.
-    mask = next((one for one in pictures if one.kind is Kind.MASK and not one.is_linked), None)
     is_masked = mask and (picture.kind, picture.index) == (Kind.IMAGE, 0)
     return Figure(
         title=title,
@@ -157,6 +167,7 @@ def _figure(addresses: Addresses, instance: Instance, picture: Named, pictures: 
         whole=addresses.whole(instance, picture),
         missing=missing,
         is_linked=picture.is_linked,
+        is_loaded=is_loaded(picture),
         place=without_password(picture.place),
         facts=_facts(picture),
         cover=addresses.cover(instance, mask) if mask and is_masked else None,
@@ -197,7 +208,10 @@ def _text(value: Any) -> str:
 
 
 def _moment(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    try:
+        return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except OverflowError:  # the year 1, a few hours before
+        return str(at)
 
 
 @cache

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import re
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import BytesIO
 from pathlib import Path
-from threading import BoundedSemaphore
-from typing import IO
+from typing import IO, Any
 
-from airflow_provider_odirouter.images.paths import is_local, storage_path, without_password
+from airflow.sdk.io import get_fs
+
+from airflow_provider_odirouter.images.paths import (
+    LOCAL_PROTOCOLS,
+    connection_of,
+    scheme_of,
+    storage_path,
+    without_password,
+)
 from airflow_provider_odirouter.images.picture import UnusablePictureError
 from airflow_provider_odirouter.images.preview import content_type, editable_part, thumbnail
 from airflow_provider_odirouter.images.stores import in_words
+from airflow_provider_odirouter.plugins.gallery.turns import TooSlowError, in_turn, making, reading
 
 MOST_BYTES = 100 * 2**20
 """As many as an output may have to be landed."""
 CHUNK = 2**20
 CACHED = 256
 """Thumbnails, about 30 KiB each."""
-MOST_AT_ONCE = 2
-"""Thumbnails in the making: a decoded picture takes memory, which the API server needs for others too."""
-
-PATIENCE = 20.0
-"""Seconds to wait for one's turn: each who waits holds one of the API server's threads."""
-
-_making = BoundedSemaphore(MOST_AT_ONCE)
+STORE_SECONDS = 300
+"""How long a store's client is used: Airflow's own would be kept for ever, with the connection as it was."""
 
 
 class NotShownError(Exception):
@@ -61,18 +66,34 @@ class WholePicture:
                 self._file.close()
                 raise
 
-    def chunks(self) -> Iterator[bytes]:
+    async def chunks(self) -> AsyncIterator[bytes]:
         """Yield its content."""
         try:
             self._file.seek(0)
-            while chunk := self._file.read(CHUNK):
+            while chunk := await in_turn(reading, partial(self._file.read, CHUNK)):
                 yield chunk
         finally:
-            self._file.close()
+            self.close()
+
+    def close(self) -> None:
+        """Close it, if nobody wants its content any more."""
+        self._file.close()
+
+
+async def whole_picture(place: str, sha256: str) -> WholePicture:
+    """Open a picture; see :class:`WholePicture`."""
+    with _not_too_slow():
+        return await in_turn(reading, partial(WholePicture, place, sha256), unwanted=WholePicture.close)
+
+
+async def small_picture(place: str, sha256: str, *, cover: bool = False) -> bytes:
+    """Return a small WebP of a picture; see :func:`make_small`."""
+    with _not_too_slow():
+        return await in_turn(making, partial(make_small, place, sha256, cover=cover))
 
 
 @lru_cache(maxsize=CACHED)
-def small_picture(place: str, sha256: str, *, cover: bool = False) -> bytes:
+def make_small(place: str, sha256: str, *, cover: bool = False) -> bytes:
     """
     Return a small WebP of a picture.
 
@@ -80,26 +101,44 @@ def small_picture(place: str, sha256: str, *, cover: bool = False) -> bytes:
     :param cover: What covers the editable part, if the picture is a mask.
     :raises NotShownError: If it is not there, or cannot be decoded.
     """
-    if not _making.acquire(timeout=PATIENCE):
-        raise NotShownError("The API server is busy with other pictures. Load the page again later.", 503)
-    try:
-        with _not_shown(place):
-            with _open(place) as file:
-                _size(file, place)
-                content = BytesIO(file.read(MOST_BYTES))
-            _check_digest(content, place, sha256)
-            return editable_part(content) if cover else thumbnail(content)
-    finally:
-        _making.release()
+    with _not_shown(place):
+        with _open(place) as file:
+            _size(file, place)
+            content = BytesIO(file.read(MOST_BYTES))
+        _check_digest(content, place, sha256)
+        return editable_part(content) if cover else thumbnail(content)
+
+
+def now() -> float:
+    """Seconds of a clock that nobody sets."""
+    return time.monotonic()
 
 
 def _open(place: str) -> IO[bytes]:
-    path = storage_path(place)
-    if is_local(path) and not Path(path.path).is_file():
-        # To open a pipe or a device could take for ever.
-        raise FileNotFoundError(place)
-    file: IO[bytes] = path.open("rb")
+    if scheme_of(place) in LOCAL_PROTOCOLS:
+        path = Path(storage_path(place).path)
+        if not path.is_file() or not path.stat().st_size:
+            # To read a pipe, a device or some of /proc could take for ever.
+            raise FileNotFoundError(place)
+        return path.open("rb")
+    store = _store(scheme_of(place), connection_of(place), int(now() // STORE_SECONDS))
+    # By default, S3's client reads 50 MiB ahead.
+    file: IO[bytes] = store.open(re.sub("://[^/?#]*@", "://", place, count=1), "rb", block_size=CHUNK)
     return file
+
+
+@lru_cache(maxsize=16)
+def _store(scheme: str, conn_id: str | None, _: int) -> Any:
+    """Return a store's client; the last argument makes it a new one now and then."""
+    return get_fs(scheme, conn_id)
+
+
+@contextmanager
+def _not_too_slow() -> Iterator[None]:
+    try:
+        yield
+    except TooSlowError as error:
+        raise NotShownError("The store, or the API server, is too slow. Load the page again later.", 503) from error
 
 
 def _size(file: IO[bytes], place: str) -> int:
