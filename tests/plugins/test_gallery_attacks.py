@@ -323,6 +323,30 @@ class TestScripts:
         assert all(source.startswith("/dags/") for source in images_in(answer.text))
         assert "img-src 'self';" in answer.headers["Content-Security-Policy"]
 
+    def test_pages_pictures_and_errors_have_just_these_headers(self, run: Run, browser: Browser) -> None:
+        def headers(rest: str) -> dict[str, str]:
+            names = ("cache-control", "referrer-policy", "x-content-type-options", "cross-origin-resource-policy")
+            return {name: browser.get(path_of(run, rest=rest)).headers.get(name, "") for name in names}
+
+        common = {
+            "referrer-policy": "no-referrer",
+            "x-content-type-options": "nosniff",
+            "cross-origin-resource-policy": "same-origin",
+        }
+        assert headers("") == common | {"cache-control": "no-store"}
+        for rest in ROUTES[1:]:
+            assert headers(rest) == common | {"cache-control": "private, no-cache"}
+            policy = browser.get(path_of(run, rest=rest)).headers["Content-Security-Policy"]
+            assert policy == "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+        policy = re.sub("nonce-[^']+", "nonce-", browser.get(path_of(run)).headers["Content-Security-Policy"])
+        assert policy == (
+            "default-src 'none'; img-src 'self'; style-src 'nonce-'; script-src 'nonce-'; connect-src 'self'; "
+            "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+        )
+        [output] = run.xcom("edit")["outputs"]
+        Path(output["path"]).unlink()
+        assert headers("/outputs/0/whole") == common | {"cache-control": ""}
+
     def test_the_key_is_nowhere(self, run: Run, browser: Browser) -> None:
         key = json.loads(os.environ["AIRFLOW_CONN_ODIROUTER_DEFAULT"])["password"]
         assert key not in browser.page(run)
