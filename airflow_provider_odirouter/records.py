@@ -16,6 +16,9 @@ from airflow_provider_odirouter.errors import OdiRouterError
 
 REQUEST_XCOM = "odirouter_request"
 FAILURE_XCOM = "odirouter_failure"
+BATCH_XCOM = "odirouter_batch"
+WAVE_XCOM = "odirouter_wave"
+"""Names the requests that a batch waits for now, as ``request_id`` names that of a single edit."""
 
 LONGEST_TEXT = 4_000
 """Characters of a parameter of an endpoint that we do not know: it may be a picture as base64."""
@@ -47,6 +50,21 @@ class RequestRecord(Record):
     """Of the pictures that the worker has read, by their path: nothing else may be shown in their place."""
     parameters: dict[str, Any] = {}
     """All that was sent but the pictures."""
+
+
+class BatchRecord(Record):
+    """A batch, as its task knows it while it waits."""
+
+    endpoint: str
+    edits: int
+    """How many there are."""
+    waiting: int = 0
+    """How many requests are waited for."""
+    landed: int = 0
+    failed: int = 0
+    submitted_at: datetime | None = None
+    deadline: datetime | None = None
+    """When the wait for the last of them is given up."""
 
 
 class FailureRecord(Record):

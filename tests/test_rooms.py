@@ -17,7 +17,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "protocol": {"errors", "models"},
     "polling": {"errors", "models"},
     "hooks": {"errors", "models", "protocol", "compat", "get_provider_info"},
-    "triggers": CORE | {"hooks", "compat"},
+    "progress": set(),
+    "triggers": CORE | {"hooks", "compat", "progress", "records"},
     "images": {"errors", "models"},
     "durability": {"errors", "models"},
     "records": {"errors"},
@@ -30,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compat": set(),
     "get_provider_info": set(),
 }
-PURE = ("errors", "models", "protocol", "polling", "records")
+PURE = ("errors", "models", "protocol", "polling", "progress", "records")
 WITHOUT_AIRFLOW = (*PURE, "sandbox")
 IMPURE_MODULES = {"time", "asyncio", "socket", "random", "airflow", "httpx", "aiohttp"}
 

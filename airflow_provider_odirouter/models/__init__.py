@@ -15,6 +15,7 @@ from airflow_provider_odirouter.models.answers import (
     RequestStatus,
     Submission,
 )
+from airflow_provider_odirouter.models.batch import BatchEvent, BatchItem, BatchSummary, Phase
 from airflow_provider_odirouter.models.edit import IMAGE_EDIT_ENDPOINT, ImageEdit
 from airflow_provider_odirouter.models.event import Ending, RequestEvent
 from airflow_provider_odirouter.models.manifest import LandedOutput, Manifest
@@ -23,6 +24,9 @@ from airflow_provider_odirouter.models.sources import Source
 __all__ = [
     "IMAGE_EDIT_ENDPOINT",
     "Answered",
+    "BatchEvent",
+    "BatchItem",
+    "BatchSummary",
     "CancelOutcome",
     "Ending",
     "Failure",
@@ -30,6 +34,7 @@ __all__ = [
     "LandedOutput",
     "Manifest",
     "OutputFile",
+    "Phase",
     "RequestEvent",
     "RequestResult",
     "RequestState",

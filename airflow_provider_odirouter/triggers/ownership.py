@@ -48,13 +48,15 @@ async def _ask(task: WaitingTask) -> None:
         log.debug("Airflow could not tell the state of %s: %r", task, error)
 
 
-async def is_orphaned(task: WaitingTask, request_id: str, *, seconds: float) -> bool:
+async def is_orphaned(task: WaitingTask, key: str, value: str, *, seconds: float) -> bool:
     """
-    Tell whether a task instance no longer waits for a request.
+    Tell whether a task instance no longer waits for what a trigger waits for.
 
     A trigger is cancelled not only when its task is killed: also when the triggerer stops, when another triggerer has
-    taken over, or when it was frozen for a while. Then the task is still deferred, and its ``request_id`` is this one.
+    taken over, or when it was frozen for a while. Then the task is still deferred, and its XCom is this trigger's.
 
+    :param key: Of the XCom that names what the task waits for, such as ``request_id``.
+    :param value: What it is as long as the task waits for the trigger's.
     :param seconds: How long Airflow has to tell.
     :raises Exception: Whatever keeps Airflow from telling; the caller must then leave the request alone.
     """
@@ -62,7 +64,7 @@ async def is_orphaned(task: WaitingTask, request_id: str, *, seconds: float) -> 
         state = await sync_to_async(task_state, thread_sensitive=False)(task)
         if state != "deferred":
             return True
-        return bool(await sync_to_async(_request_id, thread_sensitive=False)(task) != request_id)
+        return bool(await sync_to_async(_pushed, thread_sensitive=False)(task, key) != value)
 
 
 def task_state(task: WaitingTask) -> str | None:
@@ -79,9 +81,9 @@ def task_state(task: WaitingTask) -> str | None:
     return None if state is None else str(state)
 
 
-def _request_id(task: WaitingTask) -> Any:
+def _pushed(task: WaitingTask, key: str) -> Any:
     return XCom.get_one(
-        key="request_id",
+        key=key,
         dag_id=task.dag_id,
         task_id=task.task_id,
         run_id=task.run_id,

@@ -14,7 +14,7 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.models import Ending, RequestEvent
 from airflow_provider_odirouter.sandbox import Sandbox
-from airflow_provider_odirouter.triggers import request as module
+from airflow_provider_odirouter.triggers import base as module
 from airflow_provider_odirouter.triggers.request import OdiRouterRequestTrigger
 from tests.conftest import Clock
 

@@ -1,0 +1,118 @@
+"""What the triggers have in common: one event, and the cancel of what nobody waits for any more."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_odirouter.compat import TRIGGERER_CALLS_ON_KILL
+from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
+from airflow_provider_odirouter.triggers.canceling import cancel_all, tell
+from airflow_provider_odirouter.triggers.ownership import ask_early, is_orphaned
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+CANCEL_TIMEOUT = 30.0
+"""Seconds for the whole cancel of what is orphaned, the ownership check included."""
+CHECK_TIMEOUT = 20.0 if TRIGGERER_CALLS_ON_KILL else 4.0
+"""
+Seconds for the ownership check. Before Airflow 3.3 it is made when a triggerer stops, too, which then waits for its
+triggers, and answers no question meanwhile.
+"""
+
+_cancels: set[asyncio.Task[None]] = set()
+"""Cancels under way: asyncio itself holds a task only weakly."""
+
+
+class WaitingTrigger(BaseTrigger):
+    """
+    Waits for requests, without a worker, and tells in one event how they ended.
+
+    Its arguments lie in Airflow's database as plain JSON; the API key is never among them.
+    """
+
+    owner_key: str
+    """Key of the XCom that names what the task waits for."""
+
+    def __init__(self, *, odirouter_conn_id: str, endpoint: str, cancel_on_kill: bool) -> None:
+        super().__init__()
+        self.odirouter_conn_id = odirouter_conn_id
+        self.endpoint = endpoint
+        self.cancel_on_kill = cancel_on_kill
+
+    @abstractmethod
+    def owner_value(self) -> str:
+        """Return what that XCom is as long as the task waits for this trigger."""
+
+    @abstractmethod
+    def alive(self) -> Sequence[str]:
+        """Return the ids of the requests that have not ended, as far as the trigger has seen."""
+
+    @abstractmethod
+    async def wait(self, hook: OdiRouterHook) -> BaseModel:
+        """Wait, and return the event."""
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, and yield one event, as JSON."""
+        if self.task_instance is not None and self.cancel_on_kill:
+            ask_early(self.task_instance)
+        try:
+            async with OdiRouterHook(self.odirouter_conn_id) as hook:
+                event = await self.wait(hook)
+        except asyncio.CancelledError:
+            if not TRIGGERER_CALLS_ON_KILL:
+                await self._cancel_if_orphaned()
+            raise
+        yield TriggerEvent(event.model_dump(mode="json"))
+
+    async def on_kill(self) -> None:
+        """Cancel the requests if the task was killed while deferred. Airflow 3.3 and later calls this."""
+        await self._cancel_if_orphaned()
+
+    async def _cancel_if_orphaned(self) -> None:
+        """
+        Cancel the requests unless somebody waits for them, and finish that whatever is done to this task.
+
+        Airflow 3.3 cancels a trigger again in each of its loops, so that ``on_kill`` itself has about one second.
+        """
+        if not self.cancel_on_kill or not self.alive():
+            return
+        cancel = asyncio.create_task(self._cancel_orphans())
+        _cancels.add(cancel)
+        cancel.add_done_callback(_cancels.discard)
+        while not cancel.done():
+            try:
+                await asyncio.shield(cancel)
+            except asyncio.CancelledError:
+                continue
+
+    async def _is_orphaned(self) -> bool:
+        task = self.task_instance
+        if task is None:
+            return False
+        seconds = min(CHECK_TIMEOUT, CANCEL_TIMEOUT)
+        return await is_orphaned(task, self.owner_key, self.owner_value(), seconds=seconds)
+
+    async def _cancel_orphans(self) -> None:
+        request_ids = self.alive()
+        began = asyncio.get_running_loop().time()
+        outcomes: dict[str, Any]
+        try:
+            if not await self._is_orphaned():
+                self.log.info("%s: goes on, its task still waits for it.", self.owner_value())
+                return
+        except Exception as error:
+            self.log.exception("Airflow could not tell whether the task still waits: nothing is cancelled.")
+            outcomes = dict.fromkeys(request_ids, error)
+        else:
+            left = CANCEL_TIMEOUT - (asyncio.get_running_loop().time() - began)
+            outcomes = await cancel_all(OdiRouterHook(self.odirouter_conn_id), self.endpoint, request_ids, seconds=left)
+        tell(outcomes, why="The task was killed.", by_hand=self._by_hand, log=self.log.log)
+
+    def _by_hand(self, request_id: str) -> str:
+        return f"OdiRouterHook({self.odirouter_conn_id!r}).cancel({self.endpoint!r}, {request_id!r})"
