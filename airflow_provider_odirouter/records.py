@@ -64,7 +64,9 @@ class BatchRecord(Record):
     failed: int = 0
     submitted_at: datetime | None = None
     deadline: datetime | None = None
-    """When the wait for the last of them is given up."""
+    """When the wait for those is given up."""
+    manifest: str | None = None
+    """Where the manifest lies, as soon as it is written."""
 
 
 class FailureRecord(Record):

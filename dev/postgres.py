@@ -53,6 +53,7 @@ class Postgres:
 
     def __init__(self) -> None:
         self.url = ""
+        self.pid: int | None = None
         self._running = ExitStack()
 
     def __enter__(self) -> Self:
@@ -100,6 +101,7 @@ class Postgres:
         )
         self._running.callback(end_all, [child], GRACE)
         child.start()
+        self.pid = child.pid
         self.url = f"postgresql+psycopg2://{DATABASE_USER}@/postgres?host={folder}"
         self._is_ready: list[str | Path] = [programs / "pg_isready", "--quiet", "--host", folder]
         return child

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from uuid import uuid4
@@ -23,37 +24,50 @@ BLOCK_BYTES = 8 * 2**20
 COPY_BYTES = 2**20
 
 
-def read(path: ObjectStoragePath, most: int) -> bytes:
+def read(path: ObjectStoragePath, most: int, *, told: bool = True) -> bytes:
     """
     Return what a file holds, up to one byte more than ``most``.
 
+    :param told: Whether the lineage is told of it.
     :raises IsADirectoryError: If it is a folder.
     """
     if is_local(path):
-        note_input(path)
+        if told:
+            note_input(path)
         with Path(path.path).open("rb") as local:
             return local.read(most + 1)
-    with path.open("rb", block_size=COPY_BYTES) as file:
+    with (path.open if told else partial(path.fs.open, path.path))("rb", block_size=COPY_BYTES) as file:
         data: bytes = file.read(most + 1)
     if not data and path.fs.isdir(path.path):  # which some clients read as an empty file
         raise IsADirectoryError(str(path))
     return data
 
 
-def write_whole(source: IO[bytes], path: ObjectStoragePath) -> None:
-    """Write a file so that nobody ever sees half of it under its name, however this ends."""
+def write_whole(source: IO[bytes], path: ObjectStoragePath, *, told: bool = True) -> None:
+    """
+    Write a file so that nobody ever sees half of it under its name, however this ends.
+
+    :param told: Whether the lineage is told of it.
+    """
     source.seek(0)
     if is_local(path):
         _write_local(source, Path(path.path))
-        note_output(path)
+        if told:
+            note_output(path)
         return
-    target = path.open("wb", block_size=BLOCK_BYTES)
+    target = (path.open if told else partial(path.fs.open, path.path))("wb", block_size=BLOCK_BYTES)
     try:
         shutil.copyfileobj(source, target, COPY_BYTES)
         target.close()
     except BaseException:
         _discard(target, path)
         raise
+
+
+def make_folder(folder: ObjectStoragePath) -> None:
+    """Make a folder of this worker's own file system; in a store there are none."""
+    if is_local(folder):
+        Path(folder.path).mkdir(parents=True, exist_ok=True)
 
 
 def try_to_write(folder: ObjectStoragePath) -> None:
@@ -64,7 +78,7 @@ def try_to_write(folder: ObjectStoragePath) -> None:
     """
     name = f".odirouter-probe-{uuid4().hex}"
     if is_local(folder):
-        Path(folder.path).mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         local = Path(folder.path, name)
         local.touch()
         local.unlink()

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_odirouter.errors import Problem, StorageError
 from airflow_provider_odirouter.images.files import read
 from airflow_provider_odirouter.images.masks import mask_problems, mask_remarks
-from airflow_provider_odirouter.images.paths import shown
+from airflow_provider_odirouter.images.paths import shown, storage_path, url_of
 from airflow_provider_odirouter.images.picture import Picture, UnusablePictureError, examine
 from airflow_provider_odirouter.images.stores import STORE_ADVICE, in_words, may_pass, reached
 from airflow_provider_odirouter.images.threads import TooSlowError, aside, side_by_side
@@ -38,12 +40,18 @@ class Inputs:
 
     :param problems: Every picture that cannot be used; then the inputs must not be sent.
     :param remarks: What is no error, but should stand in the log.
+    :param sha256: Of what was read, by the source as it was given.
     """
 
     images: tuple[str, ...]
     mask: str | None
     problems: tuple[Problem, ...]
     remarks: tuple[str, ...] = ()
+    sha256: Mapping[str, str] = field(default_factory=dict)
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the pictures as an edit's parameters."""
+        return {"images": list(self.images)} | ({"mask": self.mask} if self.mask else {})
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,7 @@ class _Taken:
     encoded: str
     picture: Picture | None
     """``None``: it lies behind a URL and is not looked at."""
+    sha256: str | None = None
 
     @property
     def is_seen(self) -> bool:
@@ -60,6 +69,11 @@ class _Taken:
 def is_url(source: str) -> bool:
     """Return whether the service fetches this input itself."""
     return source.lower().startswith(("http://", "https://"))
+
+
+def place_of(source: str, storage_conn_id: str | None) -> str:
+    """Return the text that means the same picture in any process: with the connection of its store."""
+    return source if is_url(source) else url_of(storage_path(source, storage_conn_id))
 
 
 def read_inputs(images: Sequence[str], mask: str | None, *, storage_conn_id: str | None = None) -> Inputs:
@@ -76,13 +90,14 @@ def read_inputs(images: Sequence[str], mask: str | None, *, storage_conn_id: str
     taken: dict[str, _Taken] = {}
     problems: list[Problem] = []
     remarks: list[str] = []
-    for (field, source), content in zip(sources.items(), contents, strict=True):
+    for (name, source), content in zip(sources.items(), contents, strict=True):
         try:
-            taken[field] = _take(source, content, storage_conn_id)
-            remarks += _remarks(f"{field}: {shown(source)}", taken[field].picture)
+            taken[name] = _take(source, content, storage_conn_id)
+            remarks += _remarks(f"{name}: {shown(source)}", taken[name].picture)
         except UnusablePictureError as error:
-            log.debug("%s cannot be used.", field, exc_info=error)
-            problems.append(Problem(field, f"{shown(source)} {error}"))
+            log.debug("%s cannot be used.", name, exc_info=error)
+            problems.append(Problem(name, f"{shown(source)} {error}"))
+    sha256 = {sources[name]: one.sha256 for name, one in taken.items() if one.sha256}
     taken_mask, first = taken.pop("mask", None), taken.get("images[0]")
     if taken_mask:
         remarks += mask_remarks(mask_seen=taken_mask.is_seen, edited_seen=not first or first.is_seen)
@@ -93,6 +108,7 @@ def read_inputs(images: Sequence[str], mask: str | None, *, storage_conn_id: str
         mask=taken_mask.encoded if taken_mask else None,
         problems=tuple(problems),
         remarks=tuple(remarks),
+        sha256=sha256,
     )
 
 
@@ -143,7 +159,7 @@ def _take(source: str, content: Content, storage_conn_id: str | None) -> _Taken:
     picture = examine(io.BytesIO(content))
     if picture.format not in INPUT_FORMATS:
         raise UnusablePictureError(f"is a {picture.format}; the endpoint takes PNG, JPEG or WebP")
-    return _Taken(base64.b64encode(content).decode(), picture)
+    return _Taken(base64.b64encode(content).decode(), picture, hashlib.sha256(content).hexdigest())
 
 
 def _failure(source: str, error: Exception, storage_conn_id: str | None) -> Exception:

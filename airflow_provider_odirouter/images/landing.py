@@ -70,6 +70,7 @@ def land(
     name: str,
     download: Download,
     storage_conn_id: str | None = None,
+    workers: int | None = None,
 ) -> tuple[LandedOutput, ...]:
     """
     Bring outputs home as ``{output_path}/{name}-{i}.{ext}``, a few at a time, and describe them in order.
@@ -79,6 +80,7 @@ def land(
 
     :param download: Called from several threads at once.
     :param storage_conn_id: The connection of a store whose URL names none itself.
+    :param workers: How many at a time.
     :raises LandingError: If one cannot be brought home; those that are there are whole.
     """
     stop = threading.Event()
@@ -87,7 +89,7 @@ def land(
         jobs = [
             partial(_land, output, f"{name}-{index}", folder, download, stop) for index, output in enumerate(outputs)
         ]
-        return tuple(side_by_side(jobs, stop=stop))
+        return tuple(side_by_side(jobs, stop=stop, workers=workers))
     except _NotWrittenError as error:
         reason = in_words(error.reason, output_path, storage_conn_id)
         raise StorageError(f"{without_password(error.place)} cannot be written: {reason}.") from error

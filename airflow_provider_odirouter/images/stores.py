@@ -8,7 +8,9 @@ connections. What they have in common is ``Exception``.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from airflow.sdk import Connection, ObjectStoragePath
 
@@ -30,19 +32,29 @@ SHORTEST_SECRET = 5
 _SECRETS_NAME = re.compile("secret|token|key|pass|credential|signature|connection_string", re.IGNORECASE)
 _UNKNOWN_SCHEME = ("No filesystem registered", "Unsupported filesystem")
 """How Airflow and fsspec begin to say that they do not know a scheme: the errors' type is everybody's."""
+_lock = threading.Lock()
+_LONGEST_QUESTION = 60.0
+"""Seconds: a thread that hangs must not keep all others waiting."""
 _FINAL = (FileNotFoundError, PermissionError, NotADirectoryError, ValueError, ImportError)
 
 
-def reached(path: str, storage_conn_id: str | None) -> ObjectStoragePath:
-    """
-    Return the path that a text means, with everything made that threads then share: its store's client, the lineage.
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Let one thread at a time ask Airflow for a connection: before 3.2, the answers for two could be swapped."""
+    locked = _lock.acquire(timeout=_LONGEST_QUESTION)
+    try:
+        yield
+    finally:
+        if locked:
+            _lock.release()
 
-    To be called by one thread at a time. So must all be that asks Airflow for a connection: before 3.2, the answers for
-    two threads could be swapped.
-    """
-    make_collector()
-    found = storage_path(path, storage_conn_id)
-    found.fs  # noqa: B018 - from Airflow 3.2 on, the path has already made the client, but hides why it could not
+
+def reached(path: str, storage_conn_id: str | None) -> ObjectStoragePath:
+    """Return the path that a text means, and make what threads then share: its store's client, the lineage."""
+    with _one_at_a_time():
+        make_collector()
+        found = storage_path(path, storage_conn_id)
+        found.fs  # noqa: B018 - from Airflow 3.2 on, the path has already made the client, but hides why it could not
     return found
 
 
@@ -60,7 +72,8 @@ def in_words(error: Exception, path: str, storage_conn_id: str | None = None) ->
         return f"no installed provider of Airflow knows {scheme}://"
     words = _words(error)
     if conn_id:
-        trouble, secrets = aside(lambda: _ask_for(conn_id))
+        with _one_at_a_time():
+            trouble, secrets = aside(lambda: _ask_for(conn_id))
         if trouble:
             # Some providers go on without a connection that is not there: with the worker's own rights, or as anybody.
             words += f"; and the connection {conn_id!r} cannot be had: {trouble}"

@@ -32,7 +32,11 @@ class TooSlowError(Exception):
 
 
 def side_by_side(
-    jobs: Sequence[Callable[[], T]], *, stop: threading.Event | None = None, seconds: float = math.inf
+    jobs: Sequence[Callable[[], T]],
+    *,
+    stop: threading.Event | None = None,
+    seconds: float = math.inf,
+    workers: int | None = None,
 ) -> list[T]:
     """
     Run jobs, a few at a time, and return their results in order.
@@ -42,10 +46,11 @@ def side_by_side(
 
     :param stop: Set when the jobs that still run are not wanted any more.
     :param seconds: How long to wait for all of them together.
+    :param workers: How many at a time; as many as :data:`WORKERS` says.
     :raises TooSlowError: If they take longer. They go on where they cannot be stopped.
     """
     stop = stop or threading.Event()
-    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="odirouter-images")
+    pool = ThreadPoolExecutor(workers or WORKERS, thread_name_prefix="odirouter-images")
     try:
         futures = [pool.submit(copy_context().run, job) for job in jobs]
         unfinished = _wait_for(futures, FIRST_EXCEPTION, seconds)

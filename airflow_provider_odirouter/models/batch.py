@@ -55,6 +55,8 @@ class BatchItem(BaseModel):
     phase: Phase = Phase.PLANNED
     fingerprint: str = ""
     """Of what is submitted: in the next try, its place may hold another edit."""
+    try_number: int = 0
+    """Of the try that has submitted it."""
     retry_helps: bool = True
     """Of a failed one: whether a new try submits it again."""
 
@@ -65,7 +67,7 @@ class BatchItem(BaseModel):
 
     def to_manifest(self) -> dict[str, Any]:
         """Return its line of the manifest, as plain JSON without what is not known."""
-        private = {"phase", "fingerprint", "retry_helps"}
+        private = {"phase", "fingerprint", "try_number", "retry_helps"}
         line = self.model_dump(mode="json", exclude=private, exclude_none=True)
         return {name: value for name, value in line.items() if value not in ({}, [])}
 

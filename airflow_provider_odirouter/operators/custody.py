@@ -1,5 +1,5 @@
 """
-A live request in the hands of a worker: however the try ends, somebody sees to the request.
+Live requests in the hands of a worker: however the try ends, somebody sees to them.
 
 Loaded when a task runs, not when a Dag is parsed.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_odirouter.compat import AirflowTaskTimeout, TaskDeferred
 from airflow_provider_odirouter.operators.steps import by_hand, cancel
@@ -29,9 +29,60 @@ STATE_TIMEOUT = 2.0
 """Seconds for Airflow to tell the state while it kills the task: 5 s later it uses SIGKILL."""
 
 
+class Lasting(Protocol):
+    """What is used of a task's memory."""
+
+    @property
+    def lasts(self) -> bool:
+        """Whether a new try will know what this one notes."""
+
+
+class Charge(Protocol):
+    """What is in custody: one request, or all of a batch."""
+
+    def request_ids(self) -> Sequence[str]:
+        """Return the requests that may be running."""
+
+    def begin_nothing_more(self) -> None:
+        """Submit nothing from now on."""
+
+    def cancel(self) -> None:
+        """Cancel all; may be called from a signal handler."""
+
+    def note_cancel(self) -> None:
+        """Have a new try know it. Not called from a signal handler."""
+
+
+class OneRequest:
+    """A request in custody."""
+
+    def __init__(self, hook: OdiRouterHook, endpoint: str, request_id: str, memory: Memory) -> None:
+        self._hook = hook
+        self._endpoint = endpoint
+        self._request_id = request_id
+        self._memory = memory
+        self._is_over = False
+
+    def request_ids(self) -> Sequence[str]:
+        """Return the request."""
+        return (self._request_id,)
+
+    def begin_nothing_more(self) -> None:
+        """Do nothing: it is submitted already."""
+
+    def cancel(self) -> None:
+        """Cancel it."""
+        self._is_over = cancel(self._hook, self._endpoint, self._request_id) in OVER_AFTER_CANCEL
+
+    def note_cancel(self) -> None:
+        """Forget the request if nothing is left of it."""
+        if self._is_over:
+            self._memory.forget()
+
+
 class Custody:
     """
-    What a worker does about its request when its try is killed or fails.
+    What a worker does about its requests when its try is killed or fails.
 
     :param task: The task instance.
     :param memory: What a new try will know.
@@ -43,7 +94,7 @@ class Custody:
         hook: OdiRouterHook,
         endpoint: str,
         task: WaitingTask,
-        memory: Memory,
+        memory: Lasting,
         *,
         cancel_on_kill: bool,
         cancel_on_timeout: bool,
@@ -56,29 +107,31 @@ class Custody:
         self._cancel_on_kill = cancel_on_kill
         self._cancel_on_timeout = cancel_on_timeout
         self._tried_again = tried_again
-        self._request_id: str | None = None
-        self._is_over = False
+        self._charge: Charge | None = None
+        self._cancelled: Charge | None = None
         self._killed = False
 
     def on_kill(self) -> None:
         """
-        See to the request, and stop what waits for it. Airflow calls this from a signal handler.
+        See to the requests, and stop what waits for them. Airflow calls this from a signal handler.
 
         :raises RuntimeError: Wherever the task just is: Airflow itself would let it go on until it uses SIGKILL.
         """
         if self._killed:
             return
         self._killed = True
-        if self._request_id is None:
+        if self._charge is None:
             log.warning("The task is killed. If it was just submitting, its request may be running and may be paid.")
             return
+        self._charge.begin_nothing_more()
         if self._cancel_on_kill and not self._outlives_process():
-            # Said before it is tried: the process may not live to say how it ended.
-            log.warning(
-                "The task is killed, and cancels request %s. If nothing more is said of it, cancel it by hand: %s",
-                self._request_id,
-                by_hand(self._hook, self._endpoint, self._request_id),
-            )
+            if request_ids := self._charge.request_ids():
+                # Said before it is tried: the process may not live to say how it ended.
+                log.warning(
+                    "The task is killed. %s cancelled now; if nothing more is said of it, cancel it by hand: %s",
+                    _in_words(request_ids),
+                    by_hand(self._hook, self._endpoint, request_ids[0]),
+                )
             self._cancel()
         self.stop_if_killed()
 
@@ -95,7 +148,7 @@ class Custody:
         """
         Stop if Airflow has ended the task without having told so: it does with the next heartbeat, 5 s later.
 
-        Until then a deferral would be refused where nobody notices, and leave the request alone.
+        Until then a deferral would be refused where nobody notices, and leave the requests alone.
 
         :raises RuntimeError: If the task was killed.
         """
@@ -106,37 +159,39 @@ class Custody:
         self.stop_if_killed()
 
     @contextmanager
-    def of(self, request_id: str) -> Iterator[None]:
-        """Keep a request until it is a trigger's, has ended, or is another task's."""
-        self._request_id = request_id
+    def of(self, charge: Charge) -> Iterator[None]:
+        """Keep requests until they are a trigger's, have ended, or are another task's."""
+        self._charge = charge
         try:
             self.stop_if_killed()
             yield
             self.stop_if_killed()
         except TaskDeferred:
-            if self._request_id is None:
+            if self._charge is None:
                 raise RuntimeError("The task was killed.") from None
-            self._request_id = None
+            self._charge = None
             raise
         except BaseException as error:
-            if self._request_id and self._is_cancelled_after(error):
+            charge.begin_nothing_more()
+            if self._charge and self._is_cancelled_after(error):
                 self._cancel()
-            elif self._request_id:
+            elif self._charge:
                 fate = "a new try goes on with it" if self._is_left_to_a_new_try() else "nobody waits for it"
-                log.warning("Request %s is left alone: %s.", request_id, fate)
+                if request_ids := charge.request_ids():
+                    log.warning("%s left alone: %s.", _in_words(request_ids), fate)
             # Airflow calls on_kill after its time-out, too.
-            self._request_id = None
-            if self._is_over:
-                self._memory.forget()
+            self._charge = None
+            if self._cancelled:
+                self._cancelled.note_cancel()
             raise
-        self._request_id = None
+        self._charge = None
 
     def _is_cancelled_after(self, error: BaseException) -> bool:
         if self._killed:
             return self._cancel_on_kill and not self._outlives_process()
         if isinstance(error, AirflowTaskTimeout):
             return self._cancel_on_timeout
-        return not self._is_left_to_a_new_try()
+        return not (self._is_left_to_a_new_try() and getattr(error, "retry_helps", True))
 
     def _is_left_to_a_new_try(self) -> bool:
         return self._memory.lasts and self._tried_again
@@ -161,5 +216,10 @@ class Custody:
         return bool(states) and states[0] in NOT_KILLED
 
     def _cancel(self) -> None:
-        request_id, self._request_id = str(self._request_id), None
-        self._is_over = cancel(self._hook, self._endpoint, request_id) in OVER_AFTER_CANCEL
+        if charge := self._charge:
+            self._charge, self._cancelled = None, charge
+            charge.cancel()
+
+
+def _in_words(request_ids: Sequence[str]) -> str:
+    return f"Request {request_ids[0]} is" if len(request_ids) == 1 else f"{len(request_ids):,} requests are"

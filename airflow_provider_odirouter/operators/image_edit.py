@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from airflow.sdk.definitions._internal.types import SET_DURING_EXECUTION
-
+from airflow_provider_odirouter.operators.literals import open_fields
 from airflow_provider_odirouter.operators.queue import OdiRouterQueueOperator
 
 if TYPE_CHECKING:
@@ -99,7 +96,7 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
         # A mapped task is made anew on the worker, where execute() checks: what it finds there is final.
         if not getattr(self, "_BaseOperator__from_mapped", False):
             values = self._edit_values()
-            ImageEdit.check(values, unknown=frozenset(name for name, value in values.items() if _is_open(value)))
+            ImageEdit.check(values, unknown=open_fields(values))
 
     def request_parameters(self) -> Mapping[str, Any]:
         """Return the checked parameters, with local pictures as base64."""
@@ -113,13 +110,8 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
             raise InvalidParametersError(self.endpoint, inputs.problems)
         for remark in inputs.remarks:
             self.log.warning(remark)
-        self._digests = {
-            self._place(source): sha256(b64decode(sent)).hexdigest()
-            for source, sent in zip((*edit.images, edit.mask), (*inputs.images, inputs.mask), strict=True)
-            if source and sent and source != sent  # a URL goes through untouched
-        }
-        pictures = {"images": list(inputs.images)} | ({"mask": inputs.mask} if inputs.mask else {})
-        return edit.to_parameters() | pictures
+        self._digests = {self._place(source): digest for source, digest in inputs.sha256.items()}
+        return edit.to_parameters() | inputs.parameters()
 
     def input_pictures(self) -> Sequence[str]:
         """Return where the images and the mask are from, as they were given."""
@@ -144,24 +136,14 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
         }
 
     def _place(self, source: str) -> str:
-        from airflow_provider_odirouter.images.inputs import is_url
-        from airflow_provider_odirouter.images.paths import storage_path, url_of
+        from airflow_provider_odirouter.images.inputs import place_of
 
-        return source if is_url(source) else url_of(storage_path(source, self.storage_conn_id))
+        return place_of(source, self.storage_conn_id)
 
     def _edit_values(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in EDIT_FIELDS}
         # A template that renders to nothing sets nothing; but what is required is missed.
         return {name: None if value == "" and name != "prompt" else value for name, value in values.items()}
-
-
-def _is_open(value: object) -> bool:
-    """Return whether a value is known only when the task runs: a template, or an upstream task's output."""
-    if value is SET_DURING_EXECUTION or (hasattr(value, "resolve") and not isinstance(value, PathLike)):
-        return True
-    if isinstance(value, str):
-        return "{{" in value or "{%" in value
-    return isinstance(value, list | tuple) and any(_is_open(item) for item in value)
 
 
 def _as_text(value: Any) -> Any:

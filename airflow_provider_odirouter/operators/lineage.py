@@ -32,8 +32,13 @@ SCHEMES = {"s3a": "s3", "gcs": "gs"}
 """Other words for a store, and OpenLineage's word for it."""
 
 
+def essentials(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an asset event tells of the manifest of a request."""
+    return {name: manifest[name] for name in ESSENTIALS}
+
+
 def describe_assets(
-    context: Context, outlets: Iterable[object], manifest: Mapping[str, Any], output_path: str | None
+    context: Context, outlets: Iterable[object], extra: Mapping[str, Any], *, folder: str | None
 ) -> None:
     """
     Tell the events of a task's assets what it made, beside what the user has told them.
@@ -42,31 +47,37 @@ def describe_assets(
     folder of the outputs, unless the user has given it one.
 
     :param outlets: The task's. What is no asset is left alone.
+    :param extra: What is told.
+    :param folder: Where outputs have landed; ``None``: none have.
     """
-    essentials = {name: manifest[name] for name in ESSENTIALS}
     for outlet in outlets:
         try:
             if isinstance(outlet, Asset | AssetRef):
                 event = context["outlet_events"][outlet]
-                event.extra = essentials | event.extra
-            elif isinstance(outlet, AssetAlias) and output_path is not None and manifest["outputs"]:
+                event.extra = {**extra, **event.extra}
+            elif isinstance(outlet, AssetAlias) and folder is not None:
                 event = context["outlet_events"][outlet]
                 if not event.asset_alias_events:
-                    event.add(Asset(uri=_uri(output_path)), extra=essentials)
+                    event.add(Asset(uri=_uri(folder)), extra=dict(extra))
         except (AirflowRuntimeError, ValueError) as error:  # no such asset, or a folder that Airflow takes for none
             # The pictures have landed, and are paid.
-            log.warning("The asset event of %r does not tell of request %s: %s", outlet, manifest["request_id"], error)
+            log.warning("The asset event of %r does not tell what was made: %s", outlet, error)
 
 
-def openlineage(inputs: Iterable[str], manifest: Mapping[str, Any] | None) -> OperatorLineage[Any, Any]:
+def landed(manifest: Mapping[str, Any] | None) -> list[str]:
+    """Return where the outputs of a manifest have landed; ``None``: the task has failed."""
+    return [output["path"] for output in manifest["outputs"] if "path" in output] if manifest else []
+
+
+def openlineage(inputs: Iterable[str], outputs: Iterable[str]) -> OperatorLineage[Any, Any]:
     """
-    Tell OpenLineage what a task has read, and what has landed.
+    Tell OpenLineage what a task has read, and what it has made.
 
     Its listener asks in a fork of the task's process. Nothing here may ask Airflow in turn: ``dag.test()`` answers no
     fork, and one that is stopped at a bad moment leaves an answer on the line for the task itself to stumble over.
 
     :param inputs: Paths and URLs.
-    :param manifest: ``None``: the task has failed.
+    :param outputs: Paths.
     """
     from airflow.providers.openlineage.extractors import OperatorLineage
     from openlineage.client.event_v2 import Dataset
@@ -75,8 +86,7 @@ def openlineage(inputs: Iterable[str], manifest: Mapping[str, Any] | None) -> Op
         names = dict.fromkeys(map(dataset_name, places))
         return [Dataset(namespace=namespace, name=name) for namespace, name in names]
 
-    landed = [output["path"] for output in manifest["outputs"] if "path" in output] if manifest else []
-    return OperatorLineage(inputs=datasets(inputs), outputs=datasets(landed))
+    return OperatorLineage(inputs=datasets(inputs), outputs=datasets(outputs))
 
 
 def dataset_name(place: str) -> tuple[str, str]:

@@ -127,6 +127,7 @@ class OdiRouterQueueOperator(BaseOperator):
         """Submit, or go on with the request of an earlier try; wait, and return the manifest."""
         from airflow_provider_odirouter.images import landing
         from airflow_provider_odirouter.operators import recovery, steps
+        from airflow_provider_odirouter.operators.custody import OneRequest
 
         with steps.showing_failure(context), steps.airflow_errors():
             memory = recovery.memory_of(context, durable=self.durable)
@@ -134,7 +135,7 @@ class OdiRouterQueueOperator(BaseOperator):
             if self.durable and not memory.lasts:
                 self.log.info("Airflow remembers requests between tries from 3.3 on; here a new try submits anew.")
             with recovery.cancelling_if_no_try_begins(
-                memory, last_try=not self._is_tried_again(context), cancels=self.cancel_on_timeout
+                memory, last_try=not steps.is_tried_again(self, context), cancels=self.cancel_on_timeout
             ):
                 parameters = self.request_parameters()
                 if self.output_path is not None:
@@ -146,7 +147,7 @@ class OdiRouterQueueOperator(BaseOperator):
             if earlier is None:
                 custody.stop_if_killed()
             request = earlier.request if earlier else recovery.submit(self.hook, memory, intent, parameters)
-            with custody.of(request.request_id):
+            with custody.of(OneRequest(self.hook, self.endpoint, request.request_id, memory)):
                 memory.note(request)
                 wait = self._wait(context, request) if self.wait_for_completion else None
                 steps.publish(context, self.hook, self._record(request, wait))
@@ -185,13 +186,15 @@ class OdiRouterQueueOperator(BaseOperator):
         :param traceback: Of the trigger's crash.
         """
         from airflow_provider_odirouter.operators import recovery, steps
+        from airflow_provider_odirouter.operators.custody import OneRequest
 
         with steps.showing_failure(context), steps.airflow_errors():
             memory = recovery.memory_of(context, durable=self.durable)
             wait = recovery.wait_without_trigger(
                 context, memory, self.endpoint, cancel_on_timeout=self.cancel_on_timeout
             )
-            with self._take_custody(context, memory).of(wait.request_id):
+            request = OneRequest(self.hook, self.endpoint, wait.request_id, memory)
+            with self._take_custody(context, memory).of(request):
                 event = steps.last_look(self.hook, wait, error, traceback)
             return self._finish(context, event)
 
@@ -204,7 +207,7 @@ class OdiRouterQueueOperator(BaseOperator):
         """Tell OpenLineage what was read and what has landed; only its provider calls this."""
         from airflow_provider_odirouter.operators import lineage
 
-        return lineage.openlineage(self.input_pictures(), self._manifest)
+        return lineage.openlineage(self.input_pictures(), lineage.landed(self._manifest))
 
     def request_parameters(self) -> Mapping[str, Any]:
         """
@@ -225,6 +228,7 @@ class OdiRouterQueueOperator(BaseOperator):
         return {"parameters": shortened(self.parameters)}
 
     def _take_custody(self, context: Context, memory: Memory) -> Custody:
+        from airflow_provider_odirouter.operators import steps
         from airflow_provider_odirouter.operators.custody import Custody
 
         self._custody = Custody(
@@ -234,14 +238,9 @@ class OdiRouterQueueOperator(BaseOperator):
             memory,
             cancel_on_kill=self.cancel_on_kill,
             cancel_on_timeout=self.cancel_on_timeout,
-            tried_again=self._is_tried_again(context),
+            tried_again=steps.is_tried_again(self, context),
         )
         return self._custody
-
-    def _is_tried_again(self, context: Context) -> bool:
-        """Return whether Airflow certainly tries again if this try fails; a retry policy decides only then."""
-        ti = context["ti"]
-        return bool(self.retries and ti.try_number <= ti.max_tries) and not getattr(self, "retry_policy", None)
 
     def _wait(self, context: Context, request: Submitted) -> Wait:
         """A try that goes on with an earlier one's request has its own ``timeout``, as any try."""
@@ -278,7 +277,7 @@ class OdiRouterQueueOperator(BaseOperator):
         from airflow_provider_odirouter.polling import SUBMITS_ANEW, may_be_alive
 
         memory = recovery.memory_of(context, durable=self.durable)
-        tried_again = self._is_tried_again(context)
+        tried_again = steps.is_tried_again(self, context)
         goes_on = memory.lasts and tried_again
         if event.ending is Ending.UNWATCHED and self.cancel_on_timeout and not goes_on:
             event = event.given_up(steps.cancel(self.hook, self.endpoint, event.request_id))
@@ -299,7 +298,8 @@ class OdiRouterQueueOperator(BaseOperator):
                 memory.forget()
             raise
         self._manifest = manifest
-        lineage.describe_assets(context, self.outlets, manifest, self.output_path)
+        folder = self.output_path if manifest["outputs"] else None
+        lineage.describe_assets(context, self.outlets, lineage.essentials(manifest), folder=folder)
         memory.done()
         return manifest
 
@@ -321,5 +321,5 @@ class OdiRouterQueueOperator(BaseOperator):
         manifest = Manifest(
             request_id=request.request_id, endpoint=self.endpoint, submitted_at=request.submitted_at
         ).to_xcom()
-        lineage.describe_assets(context, self.outlets, manifest, self.output_path)
+        lineage.describe_assets(context, self.outlets, lineage.essentials(manifest), folder=None)
         return manifest

@@ -48,7 +48,7 @@ from airflow_provider_odirouter.polling import (
 from airflow_provider_odirouter.records import FAILURE_XCOM, REQUEST_XCOM, FailureRecord, RequestRecord
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import BaseOperator, Context
 
     from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 
@@ -164,6 +164,12 @@ def cancel(hook: OdiRouterHook, endpoint: str, request_id: str) -> CancelOutcome
     return outcome
 
 
+def is_tried_again(operator: BaseOperator, context: Context) -> bool:
+    """Return whether Airflow certainly tries again if this try fails; a retry policy decides only then."""
+    ti = context["ti"]
+    return bool(operator.retries and ti.try_number <= ti.max_tries) and not getattr(operator, "retry_policy", None)
+
+
 def deadline(context: Context, execution_timeout: timedelta | None, since: datetime, seconds: float) -> datetime:
     """
     Return when a wait ends: so many seconds after ``since``, or when ``execution_timeout`` is over, if that is sooner.
@@ -197,14 +203,22 @@ def finish(
     if error := error_of(event, retry=retry):
         raise error
     try:
-        result = _result(hook, event)
+        result = fetch(hook, event.endpoint, event.request_id)
         if result.without_link:
             log.warning("%d of the outputs of %s have no link and are lost.", result.without_link, event.request_id)
         if output_path is None:
             log.warning("No output_path: the pictures stay behind OdiRouter's links, which expire soon.")
             outputs = tuple(_linked(result))
         else:
-            outputs = _land(context, hook, event, result, output_path, storage_conn_id)
+            outputs = land(
+                hook,
+                event.endpoint,
+                event.request_id,
+                result,
+                name=name_of(context),
+                output_path=output_path,
+                storage_conn_id=storage_conn_id,
+            )
             log.info("Landed %s", ", ".join(str(output.path) for output in outputs))
     except (TransportError, AnswerError, LandingError) as error:
         error.request_id = event.request_id
@@ -222,13 +236,14 @@ def finish(
     ).to_xcom()
 
 
-def _result(hook: OdiRouterHook, event: RequestEvent) -> RequestResult:
+def fetch(hook: OdiRouterHook, endpoint: str, request_id: str) -> RequestResult:
+    """Fetch the result of a request that has succeeded."""
     for pause in (*PAUSES_FOR_RESULT, 0.0):
-        result = hook.get_result(event.endpoint, event.request_id)
+        result = hook.get_result(endpoint, request_id)
         if isinstance(result, RequestResult):
             return result
         time.sleep(pause)
-    raise LandingError("The request has succeeded, but its result is not there yet.", request_id=event.request_id)
+    raise LandingError("The request has succeeded, but its result is not there yet.", request_id=request_id)
 
 
 def _linked(result: RequestResult) -> Iterator[LandedOutput]:
@@ -242,17 +257,23 @@ def _linked(result: RequestResult) -> Iterator[LandedOutput]:
         )
 
 
-def _land(
-    context: Context,
+def land(
     hook: OdiRouterHook,
-    event: RequestEvent,
+    endpoint: str,
+    request_id: str,
     result: RequestResult,
+    *,
+    name: str,
     output_path: str,
     storage_conn_id: str | None,
+    workers: int | None = None,
 ) -> tuple[LandedOutput, ...]:
-    ti = context["ti"]
-    mapped = [str(ti.map_index)] if ti.map_index is not None and ti.map_index >= 0 else []
-    name = landing.stable_name(ti.dag_id, ti.task_id, ti.run_id, *mapped)
+    """
+    Bring the outputs of a result home.
+
+    :param name: What the files begin with.
+    :param workers: How many at a time.
+    """
 
     def land(result: RequestResult) -> tuple[LandedOutput, ...]:
         return landing.land(
@@ -260,11 +281,19 @@ def _land(
             output_path=output_path,
             storage_conn_id=storage_conn_id,
             name=name,
-            download=lambda url, into: hook.download(event.endpoint, event.request_id, url, into),
+            download=lambda url, into: hook.download(endpoint, request_id, url, into),
+            workers=workers,
         )
 
     try:
         return land(result)
     except FileExpiredError:
         # Each result has fresh links; once, since a link that expires at once will do so again.
-        return land(_result(hook, event))
+        return land(fetch(hook, endpoint, request_id))
+
+
+def name_of(context: Context) -> str:
+    """Return the name that a task instance's files begin with."""
+    ti = context["ti"]
+    mapped = [str(ti.map_index)] if ti.map_index is not None and ti.map_index >= 0 else []
+    return landing.stable_name(ti.dag_id, ti.task_id, ti.run_id, *mapped)

@@ -163,7 +163,7 @@ class OdiRouterRequestSensor(BaseSensorOperator):
         """Tell OpenLineage what has landed; only its provider calls this."""
         from airflow_provider_odirouter.operators import lineage
 
-        return lineage.openlineage((), self._manifest)
+        return lineage.openlineage((), lineage.landed(self._manifest))
 
     def _defer(self, deadline: datetime) -> None:
         from airflow_provider_odirouter.triggers.request import OdiRouterRequestTrigger
@@ -194,7 +194,8 @@ class OdiRouterRequestSensor(BaseSensorOperator):
             storage_conn_id=self.storage_conn_id,
             retry=retry,
         )
-        lineage.describe_assets(context, self.outlets, self._manifest, self.output_path)
+        folder = self.output_path if self._manifest["outputs"] else None
+        lineage.describe_assets(context, self.outlets, lineage.essentials(self._manifest), folder=folder)
         return self._manifest
 
     @contextmanager

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
-from airflow_provider_odirouter.models import BatchEvent
-from airflow_provider_odirouter.polling import FIRST_LOOK_IN_TRIGGER, Wait
+from airflow_provider_odirouter.models import BatchEvent, RequestEvent
+from airflow_provider_odirouter.polling import FIRST_LOOK_IN_TRIGGER, Wait, may_be_alive
 from airflow_provider_odirouter.records import WAVE_XCOM
 from airflow_provider_odirouter.triggers.base import WaitingTrigger
 from airflow_provider_odirouter.triggers.waiting import wait_for_all
@@ -23,10 +23,10 @@ class OdiRouterBatchTrigger(WaitingTrigger):
     :param endpoint: The model.
     :param wave: Names these requests; the task has pushed it as an XCom.
     :param request_ids: The requests.
-    :param deadlines: Of each, in epoch seconds.
+    :param deadline: Epoch seconds, absolute: a trigger moves between processes, and its budget must not start again.
     :param poll_interval: Seconds between looks at one request.
     :param cancel_on_kill: Whether the requests are cancelled when nobody waits for them any more.
-    :param cancel_on_timeout: Whether a request is cancelled when its deadline passes.
+    :param cancel_on_timeout: Whether those that have not ended are cancelled when the deadline passes.
     """
 
     owner_key = WAVE_XCOM
@@ -38,7 +38,7 @@ class OdiRouterBatchTrigger(WaitingTrigger):
         endpoint: str,
         wave: str,
         request_ids: Sequence[str],
-        deadlines: Sequence[float],
+        deadline: float,
         poll_interval: float = 5.0,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
@@ -46,7 +46,7 @@ class OdiRouterBatchTrigger(WaitingTrigger):
         super().__init__(odirouter_conn_id=odirouter_conn_id, endpoint=endpoint, cancel_on_kill=cancel_on_kill)
         self.wave = wave
         self.request_ids = list(request_ids)
-        self.deadlines = list(deadlines)
+        self.deadline = deadline
         self.poll_interval = poll_interval
         self.cancel_on_timeout = cancel_on_timeout
         self._alive = dict.fromkeys(request_ids)
@@ -60,7 +60,7 @@ class OdiRouterBatchTrigger(WaitingTrigger):
                 "endpoint": self.endpoint,
                 "wave": self.wave,
                 "request_ids": self.request_ids,
-                "deadlines": self.deadlines,
+                "deadline": self.deadline,
                 "poll_interval": self.poll_interval,
                 "cancel_on_kill": self.cancel_on_kill,
                 "cancel_on_timeout": self.cancel_on_timeout,
@@ -82,16 +82,18 @@ class OdiRouterBatchTrigger(WaitingTrigger):
                 endpoint=self.endpoint,
                 request_id=request_id,
                 poll_interval=self.poll_interval,
-                deadline=deadline,
+                deadline=self.deadline,
                 cancel_on_timeout=self.cancel_on_timeout,
             )
-            for request_id, deadline in zip(self.request_ids, self.deadlines, strict=True)
+            for request_id in self.request_ids
         ]
         events = await wait_for_all(
-            hook,
-            waits,
-            first_look=FIRST_LOOK_IN_TRIGGER,
-            note=self.log.info,
-            on_end=lambda event: self._alive.pop(event.request_id, None),
+            hook, waits, first_look=FIRST_LOOK_IN_TRIGGER, note=self.log.info, on_end=self._note_end
         )
+        # The task sees to those that may be alive yet. Airflow can call on_kill for about 2 s after the event is out.
+        self._alive.clear()
         return BatchEvent.of(events)
+
+    def _note_end(self, event: RequestEvent) -> None:
+        if not may_be_alive(event):
+            self._alive.pop(event.request_id, None)

@@ -136,14 +136,13 @@ class Trial:
         """Look until the answer is true, and return it."""
         return self._airflow.wait_for(look, f"{what} in {self.row!r}", timeout)
 
-    def wait_until_watched(self) -> None:
-        """Wait until each task instance has a request, and somebody looks at it."""
+    def wait_until_watched(self, requests: int | None = None) -> None:
+        """Wait until there are so many requests, one for each task instance, and somebody looks at each."""
 
         def watched() -> bool:
-            requests = self.witness.requests
             states = self.states
-            looked_at = len(requests) == len(states) and all(request.looks for request in requests)
-            return looked_at and set(states) <= {"deferred", "running"}
+            seen = sum(bool(request.looks) for request in self.witness.requests)
+            return seen == (requests or len(states)) and set(states) <= {"deferred", "running"}
 
         self.wait_for(watched, "every request to be watched")
 

@@ -236,11 +236,11 @@ class TestReading:
         s3.put("in/a b.png", data[0])
         s3.put("in/ü", data[1])
 
-        inputs = read_inputs(
-            [s3.url("in/a b.png"), s3.url("in/ü", conn_id=s3.conn_id)], None, storage_conn_id=s3.conn_id
-        )
+        places = [s3.url("in/a b.png"), s3.url("in/ü", conn_id=s3.conn_id)]
+        inputs = read_inputs(places, None, storage_conn_id=s3.conn_id)
 
-        assert inputs == Inputs(images=tuple(map(encoded, data)), mask=None, problems=(), remarks=())
+        digests = {place: hashlib.sha256(one).hexdigest() for place, one in zip(places, data, strict=True)}
+        assert inputs == Inputs(images=tuple(map(encoded, data)), mask=None, problems=(), sha256=digests)
 
     def test_no_more_than_is_allowed_is_read(self, s3: S3) -> None:
         url = s3.put("in/large.png", bytes(3000))

@@ -1,0 +1,107 @@
+"""Batches in a real Airflow, against the sandbox."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from airflow.sdk import Asset
+
+from airflow_provider_odirouter.operators.batch import report
+from airflow_provider_odirouter.operators.image_edit_batch import OdiRouterImageEditBatchOperator
+from airflow_provider_odirouter.sandbox import Sandbox
+from airflow_provider_odirouter.triggers import waiting
+from tests.conftest import actions, spent
+from tests.dags.batches import FIVE, PICTURE, THREE, batch, manifest, prompts
+from tests.dags.conftest import RunDag, anywhere
+from tests.dags.test_assets import events_of
+
+pytestmark = pytest.mark.usefixtures("look_at_once")
+
+
+@anywhere
+def test_all_edits_are_submitted_and_land(
+    deferrable: bool, run_dag: RunDag, sandbox: Sandbox, pictures: Path, tmp_path: Path
+) -> None:
+    photographs = [str(pictures / name) for name in ("coffee.png", "chelsea.png", "rocket.jpg")]
+    edits = [{"images": photograph, "prompt": f"Blue {number}"} for number, photograph in enumerate(photographs)]
+    run = run_dag(batch(edits, tmp_path, defaults={"output_format": "webp"}, deferrable=deferrable))
+
+    assert run.state == "success", run.error
+    summary = run.xcom("edit")
+    assert (summary["edits"], summary["succeeded"], summary["failed"], summary["outputs"]) == (3, 3, 0, 3)
+    lines = manifest(tmp_path)
+    assert str(tmp_path / Path(summary["manifest"]).name) == summary["manifest"]
+    assert [line["edit"]["prompt"] for line in lines] == ["Blue 0", "Blue 1", "Blue 2"]
+    assert {line["request_id"] for line in lines} == {request.request_id for request in sandbox.requests}
+    for line in lines:
+        [output] = line["outputs"]
+        assert Path(output["path"]).stat().st_size == output["size_bytes"]
+        assert output["content_type"] == "image/webp"
+    assert spent(sandbox) == (3, 0)
+    assert actions(sandbox)[:3] == ["submit"] * 3
+
+
+def test_the_summary_tells_from_when_to_when_and_counts_pictures_not_edits(
+    run_dag: RunDag, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    run = run_dag(batch([edit | {"n": 2} for edit in THREE], tmp_path))
+    summary, lines = run.xcom("edit"), manifest(tmp_path)
+    assert (summary["succeeded"], summary["outputs"]) == (3, 6)
+    assert summary["submitted_at"] == min(line["submitted_at"] for line in lines)
+    assert summary["completed_at"] == max(line["completed_at"] for line in lines)
+    record = run.xcom("edit", "odirouter_batch")
+    assert (record["edits"], record["landed"], record["manifest"]) == (3, 3, summary["manifest"])
+    assert "waiting" not in record
+
+
+def test_an_asset_event_tells_the_summary(run_dag: RunDag, sandbox: Sandbox, tmp_path: Path) -> None:
+    run = run_dag(batch(THREE, tmp_path, outlets=[Asset("s3://shelf/cups")]))
+    [event] = events_of(run)
+    assert event.extra == run.xcom("edit")
+
+
+def test_openlineage_is_told_of_the_list_and_of_the_manifest(run_dag: RunDag, tmp_path: Path) -> None:
+    listing = tmp_path / "edits.jsonl"
+    listing.write_text("\n".join(map(json.dumps, THREE)))
+    told = []
+
+    class Telling(OdiRouterImageEditBatchOperator):
+        def execute(self, context: object) -> object:  # type: ignore[override]
+            summary = super().execute(context)  # type: ignore[arg-type]
+            told.append(self.get_openlineage_facets_on_complete(context))
+            return summary
+
+    run = run_dag(batch(str(listing), tmp_path / "out", Telling))
+    [lineage] = told
+    assert [(one.namespace, one.name) for one in lineage.inputs] == [("file", str(listing))]
+    assert [(one.namespace, one.name) for one in lineage.outputs] == [("file", run.xcom("edit")["manifest"])]
+
+
+def test_the_log_shows_how_far_it_is_and_not_each_look(
+    run_dag: RunDag,
+    sandbox: Sandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(waiting, "REPORT_SECONDS", 0.5)
+    monkeypatch.setattr(report, "REPORT_SECONDS", 0.0)
+    sandbox.configure(run_seconds=1)
+    run_dag(batch(FIVE, tmp_path, poll_interval=0.02))
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("airflow_provider_odirouter")]
+    assert "5 of 5 edits are submitted." in ours
+    assert "0 of 5 requests have ended (0 not well), 5 wait." in ours
+    assert "5 of 5 requests have ended (0 not well), 0 wait." in ours
+    assert "The pictures of 5 of 5 edits have landed." in ours
+    assert actions(sandbox).count("status") > 50
+    assert len(ours) < 30
+
+
+def test_the_same_edit_may_be_meant_twice(run_dag: RunDag, sandbox: Sandbox, tmp_path: Path) -> None:
+    edits = [edit | {"name": name} for edit, name in zip(prompts("Red", "Red"), ("one", "two"), strict=True)]
+    assert run_dag(batch(edits, tmp_path)).state == "success"
+    assert [Path(line["outputs"][0]["path"]).stem for line in manifest(tmp_path)] == ["one-0", "two-0"]
+    assert spent(sandbox) == (2, 0)
+    assert {line["edit"]["images"][0] for line in manifest(tmp_path)} == {PICTURE}

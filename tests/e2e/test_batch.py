@@ -1,0 +1,105 @@
+"""A hundred requests of one task: each is paid once, and none is left alone, whatever happens to the task."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dev.local_airflow import LocalAirflow
+from tests.e2e.dags.batches import EDITS
+from tests.e2e.trial import Trial
+
+AT_A_TIME = 8
+"""Submits, by default."""
+SLOW, SLOWER = 0.5, 2.0
+"""Seconds an answer takes, so that a batch is struck in the middle of its submits: one after the other is."""
+
+
+@pytest.mark.run("batch", latency_seconds=SLOW)
+def test_a_batch_that_is_killed_while_it_submits_leaves_nothing_running(trial: Trial) -> None:
+    trial.wait_for(lambda: trial.sandbox.paid >= EDITS // 4, "a part of the submits")
+    trial.mark_task("failed")
+
+    trial.wait_for(lambda: not trial.sandbox.alive and trial.sandbox.paid == len(trial.witness.canceled), "all cancels")
+    assert trial.sandbox.paid < EDITS
+    trial.check(submits=trial.sandbox.paid, cancels=trial.sandbox.paid, ends="failed")
+
+
+@pytest.mark.every_version
+@pytest.mark.run("batch_with_retry", latency_seconds=SLOWER)
+def test_a_worker_that_dies_while_it_submits_leaves_all_that_it_has_noted_to_the_retry(trial: Trial) -> None:
+    die_in_the_middle(trial)
+    trial.sandbox.configure(latency_seconds=0)
+    trial.wait_for(lambda: trial.sandbox.paid >= EDITS, "all submits")
+    trial.let_requests_end()
+
+    trial.wait_until_ended()
+    lost = trial.sandbox.paid - EDITS
+    assert lost <= AT_A_TIME
+    trial.check(submits=EDITS + lost, cancels=0, ends="success", abandoned=lost)
+    assert_all_landed(trial)
+
+
+@pytest.mark.every_version
+@pytest.mark.run("batch")
+def test_a_deferred_batch_that_is_marked_cancels_all_its_requests(trial: Trial) -> None:
+    trial.wait_until_watched(requests=EDITS)
+    trial.mark_task("failed")
+
+    trial.wait_for_cancels(EDITS)
+    trial.check(submits=EDITS, cancels=EDITS, ends="failed")
+
+
+@pytest.mark.run("batch")
+def test_a_triggerer_that_dies_costs_a_batch_nothing(trial: Trial, airflow: LocalAirflow) -> None:
+    trial.wait_until_watched(requests=EDITS)
+    triggerer = trial.triggerer
+    assert triggerer
+    airflow.kill(triggerer)
+    trial.wait_for(lambda: trial.triggerer not in {None, triggerer}, "another triggerer")
+    airflow.restart(triggerer)
+    trial.let_requests_end()
+
+    trial.check(submits=EDITS, cancels=0, ends="success")
+    assert_all_landed(trial)
+
+
+@pytest.mark.run("batch_in_waves", run_seconds=3)
+def test_a_batch_in_waves_never_has_more_requests_than_it_may(trial: Trial) -> None:
+    trial.check(submits=EDITS, cancels=0, ends="success")
+    assert most_alive(trial) <= 40
+    assert_all_landed(trial)
+
+
+def die_in_the_middle(trial: Trial) -> None:
+    trial.wait_for(lambda: trial.sandbox.paid >= EDITS // 4, "a part of the submits")
+    [instance] = trial.instances
+    os.kill(int(instance["pid"]), signal.SIGKILL)
+
+
+def most_alive(trial: Trial) -> int:
+    """How many requests were alive at once."""
+    changes: Counter[float] = Counter()
+    for request in trial.sandbox.requests:
+        changes[request.submitted_at] += 1
+        changes[request.ends_at] -= 1
+    alive = most = 0
+    for _, change in sorted(changes.items()):
+        alive += change
+        most = max(most, alive)
+    return most
+
+
+def assert_all_landed(trial: Trial) -> None:
+    [manifest] = trial.outputs.glob("*.jsonl")
+    lines: list[dict[str, Any]] = [json.loads(line) for line in manifest.read_text().splitlines()]
+    assert [line["edit"]["prompt"] for line in lines] == [f"Edit {number}" for number in range(EDITS)]
+    files = {output["path"] for line in lines for output in line["outputs"]}
+    assert len(files) == EDITS
+    assert files == {str(path) for path in Path(trial.outputs).glob("*.png")}
