@@ -35,6 +35,7 @@ def the_dag(module: ModuleType) -> DAG:
 
 def test_there_are_examples() -> None:
     assert {file.stem for file in FILES} >= {
+        "odirouter_edit_batch",
         "odirouter_edit_chain",
         "odirouter_edit_photo",
         "odirouter_edit_products",
