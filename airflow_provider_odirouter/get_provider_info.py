@@ -34,6 +34,24 @@ CONNECTION_TYPE: dict[str, Any] = {
     },
 }
 
+CONFIG: dict[str, Any] = {
+    "odirouter": {
+        "description": "How the triggerer waits for OdiRouter's requests.",
+        "options": {
+            "looks_per_second": {
+                "description": (
+                    "How many looks at requests one triggerer process makes in a second at most, all its triggers\n"
+                    "together. Where they want more, each of them looks less often. Cancels are not counted.\n"
+                ),
+                "version_added": "0.1.0",
+                "type": "float",
+                "example": "50",
+                "default": "100",
+            },
+        },
+    },
+}
+
 
 def get_provider_info() -> dict[str, Any]:
     """
@@ -52,11 +70,20 @@ def get_provider_info() -> dict[str, Any]:
             {"integration-name": INTEGRATION, "external-doc-url": "https://odirouter.ai", "tags": ["service"]}
         ],
         "hooks": [{"integration-name": INTEGRATION, "python-modules": [f"{package}.hooks.odirouter"]}],
-        "triggers": [{"integration-name": INTEGRATION, "python-modules": [f"{package}.triggers.request"]}],
+        "triggers": [
+            {
+                "integration-name": INTEGRATION,
+                "python-modules": [f"{package}.triggers.request", f"{package}.triggers.batch"],
+            }
+        ],
         "operators": [
             {
                 "integration-name": INTEGRATION,
-                "python-modules": [f"{package}.operators.image_edit", f"{package}.operators.queue"],
+                "python-modules": [
+                    f"{package}.operators.image_edit",
+                    f"{package}.operators.image_edit_batch",
+                    f"{package}.operators.queue",
+                ],
             }
         ],
         "sensors": [{"integration-name": INTEGRATION, "python-modules": [f"{package}.sensors.request"]}],
@@ -68,4 +95,5 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "extra-links": [f"{package}.links.OdiRouterRequestLink"],
         "connection-types": [CONNECTION_TYPE],
+        "config": CONFIG,
     }

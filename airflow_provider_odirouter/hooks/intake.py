@@ -18,6 +18,7 @@ from airflow_provider_odirouter.protocol import Action, Call
 
 NEVER_ARRIVED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 """Errors of httpx's own transport that mean that the connection was never open."""
+MAX_ANSWER_BYTES = 16 * 2**20
 
 
 def is_link(text: str) -> bool:
@@ -94,11 +95,15 @@ class HeaderWatch:
 
 
 @contextmanager
-def as_our_errors(call: Call, secret: str) -> Iterator[None]:
+def as_our_errors(
+    call: Call, secret: str, *, no_answer: tuple[type[Exception], ...] = (httpx.RequestError, TimeoutError)
+) -> Iterator[None]:
     """
-    Turn the errors of an exact transport into ours: whether a call has arrived matters to a submit.
+    Turn the errors of a transport into ours.
 
     :param secret: What no error may show, even if the host echoes it where HTTP has no place for it.
+    :param no_answer: Errors after which a call may have arrived. httpx's own transport tells them from those of
+        connections that were never open, which matters to a submit.
     """
     host = urlsplit(call.url).hostname
     try:
@@ -107,7 +112,7 @@ def as_our_errors(call: Call, secret: str) -> Iterator[None]:
         name, cause = _shown(error, secret)
         what = f"No connection to {host} could be opened for the {call.action} of {call.endpoint} ({name})."
         raise NotSentError(what, request_id=call.request_id) from cause
-    except (httpx.RequestError, TimeoutError) as error:
+    except no_answer as error:
         name, cause = _shown(error, secret)
         what = f"{host} gave no whole answer to the {call.action} of {call.endpoint} ({name})."
         raise NoAnswerError(what, request_id=call.request_id) from cause
@@ -116,5 +121,6 @@ def as_our_errors(call: Call, secret: str) -> Iterator[None]:
 def _shown(error: Exception, secret: str) -> tuple[str, Exception | None]:
     """Return an error's name and words, and the error itself if all of it may be shown."""
     name = ": ".join(filter(None, [type(error).__name__, str(error)]))
-    telling = secret in "".join(traceback.format_exception(error))
+    # aiohttp's errors may carry the headers that were sent.
+    telling = secret in "".join([*traceback.format_exception(error), repr(error), repr(error.args)])
     return name.replace(secret, "***"), None if telling else error

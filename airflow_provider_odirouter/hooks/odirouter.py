@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import cached_property
-from typing import IO, Any, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 from uuid import uuid4
 
 import httpx
@@ -25,10 +25,11 @@ from airflow_provider_odirouter.errors import (
     NotSentError,
     OdiRouterError,
     PathNotFoundError,
+    RateLimitedError,
     RequestNotFoundError,
 )
 from airflow_provider_odirouter.get_provider_info import CONNECTION_TYPE
-from airflow_provider_odirouter.hooks.intake import HeaderWatch, Intake, as_our_errors, is_link
+from airflow_provider_odirouter.hooks.intake import MAX_ANSWER_BYTES, HeaderWatch, Intake, as_our_errors, is_link
 from airflow_provider_odirouter.hooks.settings import ConnectionSettings
 from airflow_provider_odirouter.models import (
     IMAGE_EDIT_ENDPOINT,
@@ -39,10 +40,12 @@ from airflow_provider_odirouter.models import (
 )
 from airflow_provider_odirouter.protocol import Answer, Call
 
+if TYPE_CHECKING:
+    from airflow_provider_odirouter.hooks.transport import Transport
+
 T = TypeVar("T")
 
 USER_AGENT = f"airflow-provider-odirouter/{__version__}"
-MAX_ANSWER_BYTES = 16 * 2**20
 MAX_FILE_BYTES = 100 * 2**20
 """An edited picture has a few MiB; a host that sends more than this sends no picture."""
 FILE_TIMEOUT = 600.0
@@ -73,8 +76,9 @@ class OdiRouterHook(BaseHook):
         super().__init__()
         self.odirouter_conn_id = odirouter_conn_id
         self._settings: ConnectionSettings | None = None
+        self._reading = asyncio.Lock()
         self._leases: AsyncExitStack | None = None
-        self._transport: httpx.AsyncBaseTransport | None = None
+        self._transport: Transport | None = None
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -165,6 +169,7 @@ class OdiRouterHook(BaseHook):
 
     async def __aenter__(self) -> Self:
         self._leases = AsyncExitStack()
+        self._reading = asyncio.Lock()  # of this event loop
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -195,9 +200,12 @@ class OdiRouterHook(BaseHook):
         return self._settings
 
     async def _asettings(self) -> ConnectionSettings:
-        if self._settings is None:
-            with self._finding_connection():
-                self._settings = ConnectionSettings.of(await self.aget_connection(self.odirouter_conn_id))
+        if self._settings is not None:
+            return self._settings
+        async with self._reading:
+            if self._settings is None:
+                with self._finding_connection():
+                    self._settings = ConnectionSettings.of(await self.aget_connection(self.odirouter_conn_id))
         return self._settings
 
     @contextmanager
@@ -229,7 +237,7 @@ class OdiRouterHook(BaseHook):
             intake = Intake(call, body, seconds=self.settings.timeout, most=MAX_ANSWER_BYTES)
             for chunk in got.iter_bytes():
                 intake.take(chunk)
-            return self._answer(got, body.getvalue(), self.settings)
+            return self._answer(got.status_code, got.headers, body.getvalue(), self.settings)
 
     def _receive_file(self, call: Call, into: IO[bytes]) -> None:
         into.seek(0)
@@ -241,7 +249,7 @@ class OdiRouterHook(BaseHook):
             self._client.stream("GET", call.url, headers=headers, extensions=watch, follow_redirects=True) as got,
         ):
             if not got.is_success:
-                raise protocol.file_error_of(call, self._answer(got, b"", self.settings))
+                raise protocol.file_error_of(call, self._answer(got.status_code, got.headers, b"", self.settings))
             intake = Intake(call, into, seconds=FILE_TIMEOUT, most=MAX_FILE_BYTES)
             for chunk in got.iter_bytes():
                 intake.take(chunk)
@@ -256,36 +264,28 @@ class OdiRouterHook(BaseHook):
                 pause = self._pause(call, error, attempt, began)
             time.sleep(pause)
 
-    async def _asend(self, call: Call) -> Answer:
+    async def _asend(self, call: Call, read: Callable[[Answer], T]) -> T:
         settings = await self._asettings()
-        request = httpx.Request(call.method, call.url, headers=self._headers(call, settings), content=call.body)
-        request.extensions["timeout"] = httpx.Timeout(settings.timeout).as_dict()
-        body = io.BytesIO()
-        intake = Intake(call, body, seconds=settings.timeout, most=MAX_ANSWER_BYTES)
-        from airflow_provider_odirouter.hooks.transport import inexact_errors
-
-        with as_our_errors(call, settings.api_key), inexact_errors():
-            async with asyncio.timeout(settings.timeout), self._lease(settings) as transport:
-                got = await transport.handle_async_request(request)
-                try:
-                    async for chunk in got.aiter_bytes():
-                        intake.take(chunk)
-                finally:
-                    await got.aclose()
-                return self._answer(got, body.getvalue(), settings)
+        async with self._lease(settings) as transport:
+            received = await transport.send(call, self._headers(call, settings), settings)
+            try:
+                return read(self._answer(*received, settings))
+            except RateLimitedError as error:
+                transport.pace.learn(error, settings)
+                raise
 
     async def _arepeat(self, call: Call, read: Callable[[Answer], T]) -> T:
         began, attempt = time.monotonic(), 0
         while True:
             attempt += 1
             try:
-                return read(await self._asend(call))
+                return await self._asend(call, read)
             except OdiRouterError as error:
                 pause = self._pause(call, error, attempt, began)
             await asyncio.sleep(pause)
 
     @asynccontextmanager
-    async def _lease(self, settings: ConnectionSettings) -> AsyncIterator[httpx.AsyncBaseTransport]:
+    async def _lease(self, settings: ConnectionSettings) -> AsyncIterator[Transport]:
         from airflow_provider_odirouter.hooks.transport import shared_transport
 
         if self._leases is None:
@@ -307,11 +307,13 @@ class OdiRouterHook(BaseHook):
             **call.headers,
         }
 
-    def _answer(self, response: httpx.Response, body: bytes, settings: ConnectionSettings) -> Answer:
+    def _answer(
+        self, status_code: int, headers: Mapping[str, str], body: bytes, settings: ConnectionSettings
+    ) -> Answer:
         # Whatever the service echoes can end in a log, an error or the database: the key must not.
         body = body.replace(settings.api_key.encode(), b"***")
-        headers = {name: value.replace(settings.api_key, "***") for name, value in response.headers.items()}
-        return Answer(response.status_code, headers, body, received_at=time.time())
+        shown = {name.lower(): value.replace(settings.api_key, "***") for name, value in headers.items()}
+        return Answer(status_code, shown, body, received_at=time.time())
 
     def _pause(self, call: Call, error: OdiRouterError, attempt: int, began: float) -> float:
         """Return the seconds before a call is sent again, or raise what it came to."""

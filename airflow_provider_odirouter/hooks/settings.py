@@ -26,7 +26,7 @@ class ConnectionSettings:
     """
     A usable connection.
 
-    :param base_url: Without a slash at its end.
+    :param base_url: Without a slash at its end, and encoded.
     :param timeout: Seconds for one call.
     :param verify: Whether TLS certificates are checked, or the path of a CA file that they are checked with.
     """
@@ -106,7 +106,8 @@ def _base_url(connection: Connection) -> str:
         raise _unusable(
             connection, f"its host must be a base URL such as {DEFAULT_BASE_URL}, without user, query or fragment."
         )
-    return host.rstrip("/")
+    # As it goes over the wire: percent-encoded, and the host's name in ASCII.
+    return str(httpx.URL(host)).rstrip("/")
 
 
 def _is_base_url(text: str) -> bool:

@@ -68,7 +68,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
     pauses = Pauses()
     monkeypatch.setattr(odirouter, "time", pauses)
-    monkeypatch.setattr(odirouter, "asyncio", SimpleNamespace(sleep=pauses.asleep, timeout=asyncio.timeout))
+    monkeypatch.setattr(odirouter, "asyncio", SimpleNamespace(**vars(asyncio) | {"sleep": pauses.asleep}))
     return pauses
 
 

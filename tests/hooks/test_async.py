@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
+import signal
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -17,7 +20,9 @@ from airflow_provider_odirouter.errors import (
     ServiceError,
     UnreadableAnswerError,
 )
+from airflow_provider_odirouter.hooks import transport
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
+from airflow_provider_odirouter.hooks.transport import MAX_CONNECTIONS
 from airflow_provider_odirouter.models import CancelOutcome, RequestState
 from airflow_provider_odirouter.sandbox import Sandbox
 from tests.hooks.conftest import KEY, Connect, Pauses, Serve
@@ -67,6 +72,7 @@ class TestCalls:
         (received,) = server.received
         assert (received.method, received.target) == ("PUT", f"/model/v1/queue/{ENDPOINT}/requests/mmsu_1/cancel")
         assert received.headers["content-length"] == "0"
+        assert "content-type" not in received.headers
 
     async def test_a_cancel_is_sent_again_after_what_passes(
         self, hook: OdiRouterHook, sandbox: Sandbox, pauses: Pauses
@@ -127,6 +133,51 @@ class TestCalls:
         monkeypatch.delenv("AIRFLOW_CONN_ODIROUTER_DEFAULT")
 
         assert (await hook.aget_status(*LOOK)).state is RequestState.IN_QUEUE
+
+    async def test_a_hundred_first_calls_at_once_look_the_connection_up_once(
+        self, connect: Connect, server: RawServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        look_up, looked_up = OdiRouterHook.aget_connection, []
+
+        async def look_up_slowly(conn_id: str) -> Any:
+            looked_up.append(conn_id)
+            await asyncio.sleep(0.05)
+            return await look_up(conn_id)
+
+        monkeypatch.setattr(OdiRouterHook, "aget_connection", staticmethod(look_up_slowly))
+        async with connect(server.base_url) as hook:
+            await asyncio.gather(*[hook.acancel(*LOOK) for _ in range(100)])
+
+        assert looked_up == ["odirouter_default"]
+
+    async def test_who_is_cancelled_while_it_looks_the_connection_up_leaves_that_to_the_next(
+        self, connect: Connect, server: RawServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        look_up, begun = OdiRouterHook.aget_connection, asyncio.Event()
+
+        async def look_up_slowly(conn_id: str) -> Any:
+            begun.set()
+            await asyncio.sleep(0.05)
+            return await look_up(conn_id)
+
+        monkeypatch.setattr(OdiRouterHook, "aget_connection", staticmethod(look_up_slowly))
+        async with connect(server.base_url) as hook:
+            first, second = (asyncio.create_task(hook.aget_status(*LOOK)) for _ in range(2))
+            await begun.wait()
+            first.cancel()
+            assert (await second).state is RequestState.IN_QUEUE
+
+    async def test_a_base_url_goes_out_as_on_a_worker_whatever_letters_it_has(
+        self, connect: Connect, server: RawServer
+    ) -> None:
+        hook = connect(f"{server.origin}/modèle-d'été/")
+
+        hook.get_status(*LOOK)
+        await hook.aget_status(*LOOK)
+
+        assert {received.target.partition("/v1/")[0] for received in server.received} == {
+            "/mod%C3%A8le-d'%C3%A9t%C3%A9"
+        }
 
 
 class TestOneTransport:
@@ -206,6 +257,35 @@ class TestOneTransport:
         assert server.connections == 2
         assert await asyncio.to_thread(server.wait_until_all_are_gone)
 
+    @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+    async def test_a_process_that_was_forked_in_the_middle_has_one_of_its_own(
+        self, connect: Connect, server: RawServer
+    ) -> None:
+        async with connect(server.base_url) as hook:
+            await hook.aget_status(*LOOK)
+            child = os.fork()
+            if not child:
+                with suppress(BaseException):
+                    signal.alarm(10)
+                    # Its connection is known: Airflow looks one up in a thread, which no fork takes along.
+                    asyncio.run(self.look_often(hook.twin()))
+                    os._exit(0)
+                os._exit(1)
+            await self.look_often(connect(server.base_url))
+            _, status = await asyncio.to_thread(os.waitpid, child, 0)
+            await hook.aget_status(*LOOK)
+
+        assert os.waitstatus_to_exitcode(status) == 0
+        connections = [received.connection for received in server.received]
+        assert (connections.count(1), connections.count(2)) == (7, 5)
+
+    async def test_nothing_is_kept_when_the_last_has_left(self, connect: Connect, server: RawServer) -> None:
+        async with connect(server.base_url) as hook:
+            await hook.aget_status(*LOOK)
+            assert len(transport._shared) == 1
+
+        assert transport._shared == {}
+
     @staticmethod
     async def look_often(hook: OdiRouterHook) -> None:
         async with hook:
@@ -214,35 +294,101 @@ class TestOneTransport:
 
 
 class TestMany:
+    @pytest.fixture(autouse=True)
+    def _fast(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AIRFLOW__ODIROUTER__LOOKS_PER_SECOND", "10000")
+
     @staticmethod
     def hang_on_request(exchange: Exchange) -> None:
-        if "hangs" in exchange.received.target:
+        if "hangs" in exchange.received.target and exchange.received.method == "GET":
             exchange.wait_for_hang_up()
         else:
             exchange.answer_json(IN_QUEUE)
 
-    async def test_dozens_that_are_cancelled_in_the_middle_leave_the_others_working(
+    @staticmethod
+    @asynccontextmanager
+    async def hanging(hook: OdiRouterHook, server: RawServer) -> AsyncIterator[list[asyncio.Task[Any]]]:
+        """As many looks as there may be at once, of which none comes back."""
+        before = len(server.received)
+        looks = [asyncio.create_task(hook.aget_status(ENDPOINT, "mmsu_hangs")) for _ in range(MAX_CONNECTIONS)]
+        assert await asyncio.to_thread(server.wait_for_calls, before + MAX_CONNECTIONS)
+        yield looks
+        for look in looks:
+            look.cancel()
+        ended = await asyncio.gather(*looks, return_exceptions=True)
+        assert all(isinstance(end, asyncio.CancelledError) for end in ended)
+
+    async def test_500_that_are_cancelled_in_the_middle_leave_100_others_working(
         self, connect: Connect, serve: Serve
     ) -> None:
         server = serve(self.hang_on_request)
-        hooks = [connect(server.base_url, conn_id=f"odirouter_{number}") for number in range(8)]
+        hooks = [connect(server.base_url, conn_id=f"odirouter_{number}") for number in range(5)]
 
-        async with hooks[0]:
-            for round_ in range(4):
-                hanging = [asyncio.create_task(self.look(hook, "mmsu_hangs")) for hook in hooks for _ in range(5)]
-                await asyncio.to_thread(server.wait_for_calls, (round_ + 1) * len(hanging), "hangs")
-                working = asyncio.gather(*[self.look(hook, "mmsu_works") for hook in hooks])
-                for task in hanging:
-                    task.cancel()
-                ended = await asyncio.gather(*hanging, return_exceptions=True)
-                assert all(isinstance(end, asyncio.CancelledError) for end in ended)
-                assert await working == [RequestState.IN_QUEUE] * len(hooks)
-            # More than it keeps connections were cancelled by now; none of them may be missing.
-            async with asyncio.timeout(10):
-                states = await asyncio.gather(*[self.look(hooks[0], "mmsu_works") for _ in range(120)])
+        async with hooks[0], asyncio.timeout(30):
+            await hooks[0].aget_status(ENDPOINT, "mmsu_works")  # holds the transport from now on
+            for hook in hooks:
+                async with hook.twin() as killed, self.hanging(killed, server):
+                    # They get the places of those that are cancelled.
+                    waiting = [asyncio.create_task(self.look(own, "mmsu_works")) for own in hooks]
+                assert await asyncio.gather(*waiting) == [RequestState.IN_QUEUE] * 5
+            states = await asyncio.gather(*[self.look(hooks[0], "mmsu_works") for _ in range(100)])
 
-        assert states == [RequestState.IN_QUEUE] * 120
+        assert states == [RequestState.IN_QUEUE] * 100
         assert await asyncio.to_thread(server.wait_until_all_are_gone)
+
+    async def test_a_thousand_at_once_take_turns_at_a_hundred_connections(self, connect: Connect, serve: Serve) -> None:
+        def behave(exchange: Exchange) -> None:
+            time.sleep(0.05)
+            exchange.answer_json(IN_QUEUE)
+
+        server = serve(behave)
+
+        async with connect(server.base_url) as hook:
+            looks = await asyncio.gather(*[hook.aget_status(ENDPOINT, f"mmsu_{number}") for number in range(1000)])
+            cancels = await asyncio.gather(*[hook.acancel(ENDPOINT, f"mmsu_{number}") for number in range(1000)])
+
+        assert {look.state for look in looks} == {RequestState.IN_QUEUE}
+        assert set(cancels) == {CancelOutcome.REQUESTED}
+        assert len({(received.method, received.target) for received in server.received}) == 2000
+        assert server.connections <= 2 * MAX_CONNECTIONS
+
+    async def test_a_calls_timeout_begins_when_there_is_a_connection_for_it(
+        self, connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(transport, "MAX_CONNECTIONS", 1)
+
+        def behave(exchange: Exchange) -> None:
+            time.sleep(0.3)
+            exchange.answer_json(IN_QUEUE)
+
+        async with connect(serve(behave).base_url, timeout=1) as hook:
+            looks = await asyncio.gather(*[hook.aget_status(*LOOK) for _ in range(5)])
+
+        assert len(looks) == 5
+
+    async def test_a_look_that_gets_no_connection_for_long_is_given_up_unsent(
+        self, connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(transport, "LONGEST_QUEUE", 0.1)
+        server = serve(self.hang_on_request)
+
+        async with connect(server.base_url) as hook:
+            async with self.hanging(hook, server):
+                with pytest.raises(NoAnswerError):
+                    await hook.aget_status(ENDPOINT, "mmsu_works")
+            looks = await asyncio.gather(*[hook.aget_status(ENDPOINT, "mmsu_works") for _ in range(MAX_CONNECTIONS)])
+
+        assert len(looks) == MAX_CONNECTIONS
+        assert len(server.received) == 2 * MAX_CONNECTIONS
+
+    async def test_a_cancel_does_not_wait_for_looks_that_hang(self, connect: Connect, serve: Serve) -> None:
+        server = serve(self.hang_on_request)
+
+        async with connect(server.base_url) as hook, self.hanging(hook, server):
+            async with asyncio.timeout(10):
+                outcome = await hook.acancel(ENDPOINT, "mmsu_hangs")
+
+        assert outcome is CancelOutcome.REQUESTED
 
     async def test_calls_that_run_into_their_timeout_leave_the_others_working(
         self, connect: Connect, serve: Serve

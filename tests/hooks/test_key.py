@@ -253,6 +253,16 @@ class TestInNoText:
                 call(hook)
             assert KEY not in all_text(caught.value)
 
+    async def test_in_the_errors_of_a_broken_answer_which_may_carry_what_was_sent(
+        self, connect: Connect, serve: Serve
+    ) -> None:
+        hook = connect(serve(lambda exchange: exchange.send(b"HTTP/1.1 OK 200\r\n\r\n")).base_url)
+
+        with pytest.raises(OdiRouterError, match="ClientResponseError") as caught:
+            await hook.aget_status(ENDPOINT, ID)
+
+        assert KEY not in all_text(caught.value)
+
     def test_the_signature_of_a_files_link_is_kept_out_of_errors_too(
         self, connect: Connect, serve: Serve, pauses: Pauses
     ) -> None:
