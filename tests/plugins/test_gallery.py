@@ -305,7 +305,7 @@ class TestMappedTasks:
     def test_many_are_on_pages(
         self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("airflow_provider_odirouter.plugins.gallery.app.CARDS", 5)
+        monkeypatch.setattr("airflow_provider_odirouter.plugins.gallery.grids.CARDS", 5)
         run = run_dag(self.mapped(pictures, tmp_path, 12))
         pages = [browser.get(path_of(run, map_index="all", rest=f"?page={number}")).text for number in (1, 2, 3)]
 

@@ -59,7 +59,7 @@ class TestWhoMayLook:
     def test_no_route_is_without_a_dag_and_none_without_the_check(self, airflow_app: Any) -> None:
         from airflow_provider_odirouter.plugins.gallery.app import app
 
-        assert len(app.routes) == 5
+        assert len(app.routes) == 9
         for route in app.routes:
             assert isinstance(route, APIRoute)
             assert route.path.startswith("/dags/{dag_id}/")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ import pytest
 import uvicorn
 
 from airflow_provider_odirouter.images.landing import stable_name
+from airflow_provider_odirouter.plugins.gallery import files, manifests
 from tests.dags.conftest import RunDag, edit
 from tests.object_store import S3
+from tests.plugins.batches import batch, manifest_of
 from tests.plugins.conftest import Browser, Visitor, path_of, push
 
 pytestmark = pytest.mark.xdist_group("api server")
@@ -55,15 +57,38 @@ def connection(endpoint: str) -> str:
     return json.dumps({"conn_type": "aws", "login": "root", "password": "of-all", "extra": extra})
 
 
+Ask = Callable[[list[str]], list[httpx.Response]]
+
+
+@pytest.fixture
+def ask(server: str, visitor: Visitor) -> Ask:
+    """Asks for all of these at once, and expects Airflow's own API to answer first."""
+    cookies = dict(visitor("edit").client.cookies)
+    answered: list[str] = []
+
+    def get(path: str) -> httpx.Response:
+        with httpx.Client(base_url=server, cookies=cookies, timeout=120, trust_env=False) as client:
+            answer = client.get(path)
+        answered.append(path)
+        return answer
+
+    def ask(paths: list[str]) -> list[httpx.Response]:
+        with ThreadPoolExecutor(len(paths)) as pool:
+            asked = [pool.submit(get, f"/odirouter{path}") for path in paths]
+            # A second call comes when the first ones of the gallery certainly hold what they can hold.
+            for _ in range(3):
+                get("/odirouter/dags/edit/tasks/edit")
+            assert get("/api/v2/dags/edit/dagRuns").status_code == 200
+            answers = [future.result() for future in asked]
+        assert answered[3] == "/api/v2/dags/edit/dagRuns"
+        return answers
+
+    return ask
+
+
 @pytest.mark.parametrize("form", ["small", "whole"])
 def test_a_store_that_never_answers_does_not_keep_airflows_own_api_from_answering(
-    run_dag: RunDag,
-    visitor: Visitor,
-    server: str,
-    black_hole: str,
-    pictures: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    form: str,
+    run_dag: RunDag, ask: Ask, black_hole: str, pictures: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     run = run_dag(edit(pictures, wait_for_completion=False))
     monkeypatch.setenv(f"AIRFLOW_CONN_HOLE_{form.upper()}", connection(black_hole))
@@ -71,34 +96,37 @@ def test_a_store_that_never_answers_does_not_keep_airflows_own_api_from_answerin
     paths = [f"s3://hole_{form}@bucket/{name}-{index}.png" for index in range(MORE_THAN_THREADS)]
     outputs = [{"path": path, "sha256": "0" * 64} for path in paths]
     push(run, "return_value", {"request_id": "r", "endpoint": "e", "outputs": outputs})
-    answered: list[str] = []
+    answers = ask([path_of(run, rest=f"/outputs/{index}/{form}") for index in range(MORE_THAN_THREADS)])
 
-    def ask(index: int) -> int:
-        with httpx.Client(base_url=server, cookies=cookies, timeout=120, trust_env=False) as client:
-            code = client.get("/odirouter" + path_of(run, rest=f"/outputs/{index}/{form}")).status_code
-        answered.append("picture")
-        return code
+    assert {answer.status_code for answer in answers} <= {502, 503}
 
-    cookies = dict(visitor("edit").client.cookies)
-    with ThreadPoolExecutor(MORE_THAN_THREADS) as pool:
-        asked = [pool.submit(ask, index) for index in range(MORE_THAN_THREADS)]
-        with httpx.Client(base_url=server, cookies=cookies, timeout=120, trust_env=False) as client:
-            # A second call comes when the first ones of the pictures certainly hold what they can hold.
-            for _ in range(3):
-                client.get(f"/odirouter{path_of(run)}")
-            assert client.get("/api/v2/dags/edit/dagRuns").status_code == 200
-        answered.append("airflow")
-        codes = {future.result() for future in asked}
 
-    assert answered[0] == "airflow"
-    assert codes <= {502, 503}
+def test_nor_does_the_store_of_a_manifest_which_all_who_ask_wait_for_together(
+    run_dag: RunDag, ask: Ask, black_hole: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_dag(batch(tmp_path))
+    monkeypatch.setenv("AIRFLOW_CONN_HOLE_MANIFEST", connection(black_hole))
+    place = f"s3://hole_manifest@bucket/{manifest_of(run).name}"
+    push(run, "return_value", run.xcom("edit") | {"manifest": place})
+    opened: list[str] = []
+
+    def noting(place: str, **arguments: Any) -> Any:
+        opened.append(place)
+        return files.open_file(place, **arguments)
+
+    monkeypatch.setattr(manifests, "open_file", noting)
+    rests = ["", "/edits/1", "/edits/1/outputs/0/small"] * (MORE_THAN_THREADS // 3)
+    answers = ask([path_of(run, rest=rest) for rest in rests])
+
+    assert {answer.status_code for answer in answers[0::3]} == {200}
+    assert {answer.status_code for answer in answers if answer not in answers[0::3]} <= {502, 503}
+    assert all("cannot read" in answer.text or "too slow" in answer.text for answer in answers)
+    assert len(opened) <= 2
 
 
 def test_a_connection_that_was_corrected_is_used_without_a_new_start(
     run_dag: RunDag, browser: Browser, s3: S3, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from airflow_provider_odirouter.plugins.gallery import pictures as gallery
-
     run = run_dag(edit(pictures, output_path=s3.url("out"), storage_conn_id=s3.conn_id))
     manifest = run.xcom("edit")
     [output] = manifest["outputs"]
@@ -108,5 +136,5 @@ def test_a_connection_that_was_corrected_is_used_without_a_new_start(
     monkeypatch.setenv("AIRFLOW_CONN_ROTATED", connection("http://127.0.0.1:9"))
     assert browser.get(path_of(run, rest="/outputs/0/whole")).status_code in {502, 503}
     monkeypatch.setenv("AIRFLOW_CONN_ROTATED", connection(s3.endpoint))
-    monkeypatch.setattr(gallery, "now", lambda: 1e9, raising=False)
+    monkeypatch.setattr(files, "now", lambda: 1e9)
     assert browser.get(path_of(run, rest="/outputs/0/whole")).status_code == 200

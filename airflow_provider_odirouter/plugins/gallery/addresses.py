@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from airflow_provider_odirouter.plugins.gallery.edits import Edit
 from airflow_provider_odirouter.plugins.gallery.instances import Instance, Task
 from airflow_provider_odirouter.plugins.gallery.named import Named
 
@@ -24,11 +25,21 @@ class Addresses:
 
     def all_of(self, task: Task, page: int = 1) -> str:
         """Return the page of all instances of a task in a run."""
-        return f"{self._task(task)}/{ALL}" + (f"?page={page}" if page > 1 else "")
+        return f"{self._task(task)}/{ALL}{_query(page)}"
 
     def instance(self, instance: Instance) -> str:
-        """Return the page of a task instance."""
-        return f"{self._task(instance.task)}/{instance.map_index}"
+        """Return the page of a task instance, or of an edit of a batch."""
+        if isinstance(instance, Edit):
+            return self.edit(instance, instance.number)
+        return self.batch(instance)
+
+    def batch(self, instance: Instance, page: int = 1) -> str:
+        """Return the page of a task instance, also of one of whose edits one is given."""
+        return f"{self._task(instance.task)}/{instance.map_index}{_query(page)}"
+
+    def edit(self, batch: Instance, number: int) -> str:
+        """Return the page of an edit of a batch."""
+        return f"{self.batch(batch)}/edits/{number}"
 
     def small(self, instance: Instance, picture: Named) -> str:
         """Return a small picture, or the vendor's link."""
@@ -48,3 +59,7 @@ class Addresses:
 
     def _picture(self, instance: Instance, picture: Named) -> str:
         return f"{self.instance(instance)}/{picture.kind}/{picture.index}"
+
+
+def _query(page: int) -> str:
+    return f"?page={page}" if page > 1 else ""

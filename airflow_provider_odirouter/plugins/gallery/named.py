@@ -15,7 +15,6 @@ from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from airflow_provider_odirouter.images.inputs import is_url
-from airflow_provider_odirouter.images.landing import stable_name
 from airflow_provider_odirouter.models import LandedOutput
 from airflow_provider_odirouter.plugins.gallery.instances import Instance
 
@@ -89,7 +88,7 @@ def pictures_of(instance: Instance) -> Iterator[Named]:
                 yield Named(kind, index, place, request.sha256.get(place))
     if manifest := instance.manifest:
         for index, output in enumerate(manifest.outputs):
-            if output.path and output.sha256 and _is_its_own(output.path, instance):
+            if output.path and output.sha256 and instance.can_have_landed(output.path):
                 yield Named(Kind.OUTPUT, index, output.path, output.sha256, output)
             elif output.url and is_url(output.url):
                 yield Named(Kind.OUTPUT, index, output.url, None, output)
@@ -98,11 +97,3 @@ def pictures_of(instance: Instance) -> Iterator[Named]:
 def find(instance: Instance, kind: Kind, index: int) -> Named | None:
     """Return the picture that a call asks for, ``None`` if the task instance does not name it."""
     return next((one for one in pictures_of(instance) if (one.kind, one.index) == (kind, index)), None)
-
-
-def _is_its_own(path: str, instance: Instance) -> bool:
-    """Return whether a task instance can have landed a file: a manifest that was tampered with shows no other's."""
-    task = instance.task
-    mapped = [str(instance.map_index)] if instance.map_index >= 0 else []
-    name = stable_name(task.dag_id, task.task_id, task.run_id, *mapped)
-    return PurePosixPath(path).name.startswith(f"{name}-") and ".." not in PurePosixPath(path).parts

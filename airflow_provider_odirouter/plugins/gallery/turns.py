@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -20,6 +20,8 @@ making = ThreadPoolExecutor(2, thread_name_prefix="odirouter-making")
 """Makes small pictures: a decoded one takes memory, which the API server needs for others too."""
 reading = ThreadPoolExecutor(4, thread_name_prefix="odirouter-reading")
 """Reads whole pictures."""
+listing = ThreadPoolExecutor(2, thread_name_prefix="odirouter-listing")
+"""Reads the manifests of batches."""
 
 
 class TooSlowError(Exception):
@@ -47,3 +49,21 @@ async def in_turn(
             waiting.cancel()
             if unwanted and not future.cancelled():
                 future.add_done_callback(lambda late: None if late.exception() else unwanted(late.result()))
+
+
+async def patiently(future: Future[T]) -> T:
+    """
+    Wait for a job that others wait for too.
+
+    :raises TooSlowError: If it takes too long. It goes on for the others.
+    """
+    waiting = asyncio.wrap_future(future)
+    try:
+        done, _ = await asyncio.wait({waiting}, timeout=PATIENCE)
+        if not done:
+            raise TooSlowError
+        return waiting.result()
+    finally:
+        if not waiting.done():
+            # To cancel it would cancel the job. But its error, if there will be one, is nobody's.
+            waiting.add_done_callback(lambda late: late.cancelled() or late.exception())

@@ -1,0 +1,115 @@
+"""A task that leaves what a batch leaves: its files, its manifest, its XComs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG, BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+from PIL import Image
+
+from airflow_provider_odirouter.images.landing import stable_name
+from airflow_provider_odirouter.models import BatchItem, BatchSummary, LandedOutput, Phase
+from airflow_provider_odirouter.plugins.gallery import manifests
+from airflow_provider_odirouter.records import BATCH_XCOM, FAILURE_XCOM, BatchRecord
+from tests.conftest import PICTURES
+from tests.dags.conftest import Run
+
+SUBMITTED = datetime(2026, 5, 1, 12, tzinfo=UTC)
+COMPLETED = datetime(2026, 5, 1, 12, 3, tzinfo=UTC)
+DEADLINE = datetime(2026, 5, 1, 12, 15, tzinfo=UTC)
+IMAGE = str(PICTURES / "coffee.png")
+MASK = str(PICTURES / "coffee-mask.png")
+REFUSED = "OdiRouter refused the request: it was blocked. Change the prompt or the pictures."
+
+
+class OdiRouterImageEditBatchOperator(BaseOperator):
+    """Stands for a batch that has ended; ``ends=False``: for one that has noted what it waits for."""
+
+    def __init__(
+        self, *, folder: str, edits: int = 3, ends: bool = True, failure: dict[str, str] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.folder = folder
+        self.edits = edits
+        self.ends = ends
+        self.failure = failure
+
+    def execute(self, context: Any) -> dict[str, Any] | None:
+        """Write the manifest, push what it tells, and return the summary."""
+        ti = context["ti"]
+        mapped = [str(ti.map_index)] if ti.map_index >= 0 else []
+        stem = stable_name(ti.dag_id, ti.task_id, ti.run_id, *mapped)
+        items = [item(number, stem, Path(self.folder)) for number in range(1, self.edits + 1)]
+        record = BatchRecord(endpoint="e", edits=self.edits, submitted_at=SUBMITTED, deadline=DEADLINE)
+        if not self.ends:
+            counts = {"waiting": self.edits - 2, "landed": 1, "failed": 1}
+            ti.xcom_push(BATCH_XCOM, record.model_copy(update=counts).to_xcom())
+            return None
+        place = Path(self.folder, f"{stem}.jsonl")
+        write(place, [one.to_manifest() for one in items])
+        summary = BatchSummary.of("gpt_image_1_edit", str(place), items)
+        told = {"manifest": str(place), "landed": summary.succeeded, "failed": summary.failed}
+        ti.xcom_push(BATCH_XCOM, record.model_copy(update=told).to_xcom())
+        if self.failure:
+            ti.xcom_push(FAILURE_XCOM, self.failure)
+            raise AirflowFailException(self.failure["what"])
+        return summary.model_dump(mode="json")
+
+
+def item(number: int, stem: str, folder: Path) -> BatchItem:
+    """Edit 1 has a mask and two outputs, every third one from 2 on was refused, the others have one output."""
+    name = f"cup-{number}" if number % 2 else f"{stem}-number-{number}"
+    edit = {"prompt": f"Colour {number}", "images": [IMAGE], "size": "1024x1024"}
+    sha256 = {IMAGE: digest(IMAGE)}
+    if number == 1:
+        edit["mask"], sha256[MASK] = MASK, digest(MASK)
+    known = {"request_id": f"mmsu_{number}", "submitted_at": SUBMITTED, "completed_at": COMPLETED}
+    planned = BatchItem(number=number, name=name, edit=edit, sha256=sha256, inference_seconds=8.25, **known)
+    if number % 3 == 2:
+        why = {"error": REFUSED, "error_type": "CONTENT_BLOCKED", "phase": Phase.FAILED}
+        return planned.model_copy(update=why)
+    outputs = tuple(land(folder / f"{name}-{index}.png", number) for index in range(2 if number == 1 else 1))
+    return planned.model_copy(update={"outputs": outputs, "phase": Phase.LANDED})
+
+
+def land(path: Path, shade: int) -> LandedOutput:
+    """Write a picture."""
+    Image.new("RGB", (96, 64), (shade % 256, shade // 256, 200)).save(path)
+    size = path.stat().st_size
+    fields = {"content_type": "image/png", "width": 96, "height": 64, "size_bytes": size}
+    return LandedOutput(path=str(path), sha256=digest(path), **fields)
+
+
+def digest(path: str | Path) -> str:
+    """The SHA-256 of a file."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def batch(folder: Path, dag_id: str = "edit", **arguments: Any) -> DAG:
+    """A Dag of one batch."""
+    with DAG(dag_id) as dag:
+        OdiRouterImageEditBatchOperator(task_id="edit", folder=str(folder), **arguments)
+    return dag
+
+
+def manifest_of(run: Run, map_index: int = -1) -> Path:
+    """Where the batch's manifest lies."""
+    return Path(run.xcom("edit", map_index=map_index)["manifest"])
+
+
+def lines_of(run: Run) -> list[dict[str, Any]]:
+    """The lines of its manifest."""
+    return [json.loads(line) for line in manifest_of(run).read_text().splitlines()]
+
+
+def write(place: Path, lines: Sequence[dict[str, Any] | str]) -> None:
+    """Write a manifest, and let the gallery read it anew."""
+    text = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    place.write_text("".join(f"{line}\n" for line in text))
+    manifests._held.clear()
