@@ -29,7 +29,7 @@ REFRESHED = 20_000.0
 def shop(airflow: LocalAirflow, s3_endpoint: str) -> Iterator[None]:
     """A bucket with photographs, and Airflow's connection to it."""
     store = S3(s3_endpoint, bucket="photos")
-    for name in ("coffee.png", "coffee-mask.png"):
+    for name in ("coffee.png", "coffee-mask.png", "small.png"):
         store.put(name, (PICTURES / name).read_bytes())
     extra = {"endpoint_url": s3_endpoint, "region_name": REGION}
     airflow.api.add_connection("shop", "aws", login="root", password="of-all", extra=json.dumps(extra))
@@ -165,6 +165,24 @@ def test_a_mapped_task_has_a_grid_that_leads_to_each_of_its_edits(trial: Trial, 
     expect(gallery.get_by_alt_text("Output 1 of: Edit 3")).to_be_visible()
     gallery.get_by_role("link", name="All instances of this task").click()
     expect(gallery.get_by_text("4 instances in run")).to_be_visible()
+
+
+@pytest.mark.run("seventy_cups", run_seconds=0)
+def test_a_batch_has_a_grid_with_pages_that_leads_to_each_of_its_edits(
+    trial: Trial, visitor: Visitor, screenshots: Path
+) -> None:
+    trial.check(submits=70, cancels=0, ends="success")
+    gallery = visitor.open_images(path_of(trial.dag_id, trial.run_id))
+    cards = gallery.get_by_alt_text("Output 1 of: Cup")
+    expect(cards).to_have_count(60)
+    assert width_of(cards.nth(0)) > 0
+    visitor.page.screenshot(path=screenshots / "gallery-batch.jpg", quality=85)
+
+    gallery.get_by_role("link", name="Later").click()
+    expect(cards).to_have_count(10)
+    gallery.get_by_role("link", name="cup-70").click()
+    expect(gallery.get_by_alt_text("Input 1: small.png")).to_be_visible()
+    assert width_of(gallery.get_by_alt_text("Output 1 of: Cup 70")) > 0
 
 
 def test_a_task_that_is_not_ours_says_so(airflow: LocalAirflow, visitor: Visitor) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from airflow.sdk import DAG, task
 
+from airflow_provider_odirouter.operators.image_edit_batch import OdiRouterImageEditBatchOperator
 from tests.e2e.edit_dag import edit_dag
 
 COFFEE: dict[str, Any] = {
@@ -21,6 +22,16 @@ hot_chocolate = edit_dag("hot_chocolate", prompt="Turn the coffee into hot choco
 refused = edit_dag("refused", prompt="<img src=x onerror=alert(1)><script>alert(2)</script>")
 by_link = edit_dag("by_link", output_path=None)
 four_edits = edit_dag("four_edits", mapped=4)
+
+with DAG("seventy_cups", params={"conn_id": "", "output_path": ""}) as seventy_cups:
+    OdiRouterImageEditBatchOperator(
+        task_id="edit",
+        edits=[{"prompt": f"Cup {number}", "name": f"cup-{number}"} for number in range(1, 71)],
+        defaults={"images": ["s3://photos/small.png"]},
+        odirouter_conn_id="{{ params.conn_id }}",
+        output_path="s3://photos/cups",
+        storage_conn_id="shop",
+    )
 
 with DAG("not_ours") as not_ours:
 
