@@ -4,6 +4,8 @@
 # make e2e    runs the tests on a running Airflow with PostgreSQL and Chromium, which it installs if need be (Debian);
 #             AIRFLOW=3.1.8 or 3.2.2 runs a chosen part of them on an older one, KEEP=1 leaves Airflow's home with all
 #             logs, SCREENSHOTS=docs renews the README's pictures of the gallery
+# make bench  runs the benchmarks against what a user would pick instead, for about a quarter of an hour on an idle
+#             machine; ONLY="parse waiting" runs a part, QUICK=1 sees in a minute whether they run at all
 # make lint   ruff;   make types   mypy;   make format   puts the code into shape
 # make wheel  builds the wheel, and installs it into a clean environment
 
@@ -30,7 +32,7 @@ override IMAGE := $(value IMAGE)
 override OUTPUT := $(value OUTPUT)
 export PROMPT IMAGE OUTPUT
 
-.PHONY: demo test e2e lint types format wheel clean
+.PHONY: demo test e2e bench lint types format wheel clean
 .DEFAULT_GOAL := test
 
 demo: $(READY)
@@ -44,6 +46,9 @@ e2e: $(READY)
 	@$(IN_VENV)/python -m dev.postgres
 	@$(IN_VENV)/python -m dev.chromium
 	$(IN_VENV)/python -m pytest $(E2E_TESTS) tests/e2e
+
+bench: .venv-bench/.ready
+	@.venv-bench/bin/python -m benchmarks $(if $(QUICK),--quick) $(ONLY)
 
 lint: $(READY)
 	$(IN_VENV)/ruff check
@@ -60,13 +65,20 @@ wheel: $(READY)
 	$(IN_VENV)/python -m dev.check_wheel
 
 clean:
-	rm -rf .venv .venv-airflow-* dist demo-output .coverage* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-airflow-* .venv-bench benchmarks/results dist demo-output .coverage* .mypy_cache .pytest_cache .ruff_cache
 
 .venv/.ready: pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=…")'
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv
 	.venv/bin/uv sync --frozen --quiet
+	@touch $@
+
+# Compiled now: no measurement should be the first to read a module.
+.venv-bench/.ready: pyproject.toml uv.lock
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check uv
+	UV_PROJECT_ENVIRONMENT=.venv-bench .venv-bench/bin/uv sync --frozen --quiet --group bench --compile-bytecode
 	@touch $@
 
 .venv-airflow-%/.ready: pyproject.toml dev/constraints/airflow-%.txt

@@ -139,7 +139,8 @@ def store() -> DictStore:
 @pytest.fixture
 def look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first look of a trigger comes after 7 s, which test_polling.py shows."""
-    monkeypatch.setattr("airflow_provider_odirouter.triggers.request.FIRST_LOOK_IN_TRIGGER", 0.0)
+    for module in ("request", "batch"):
+        monkeypatch.setattr(f"airflow_provider_odirouter.triggers.{module}.FIRST_LOOK_IN_TRIGGER", 0.0)
 
 
 def actions(sandbox: Sandbox) -> list[str]:

@@ -168,15 +168,12 @@ def test_a_mapped_task_has_a_grid_that_leads_to_each_of_its_edits(trial: Trial, 
 
 
 @pytest.mark.run("seventy_cups", run_seconds=0)
-def test_a_batch_has_a_grid_with_pages_that_leads_to_each_of_its_edits(
-    trial: Trial, visitor: Visitor, screenshots: Path
-) -> None:
+def test_a_batch_has_a_grid_with_pages_that_leads_to_each_of_its_edits(trial: Trial, visitor: Visitor) -> None:
     trial.check(submits=70, cancels=0, ends="success")
     gallery = visitor.open_images(path_of(trial.dag_id, trial.run_id))
     cards = gallery.get_by_alt_text("Output 1 of: Cup")
     expect(cards).to_have_count(60)
     assert width_of(cards.nth(0)) > 0
-    visitor.page.screenshot(path=screenshots / "gallery-batch.jpg", quality=85)
 
     gallery.get_by_role("link", name="Later").click()
     expect(cards).to_have_count(10)

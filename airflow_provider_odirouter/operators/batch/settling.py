@@ -9,7 +9,7 @@ from functools import partial
 from airflow_provider_odirouter.errors import OdiRouterError
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.images.threads import side_by_side
-from airflow_provider_odirouter.models import BatchItem, CancelOutcome, Ending, ImageEdit, Phase, RequestEvent
+from airflow_provider_odirouter.models import BatchItem, CancelOutcome, Ending, Failure, ImageEdit, Phase, RequestEvent
 from airflow_provider_odirouter.operators.batch.calls import cancel_here
 from airflow_provider_odirouter.operators.batch.carrying import failed, submitted_anew
 from airflow_provider_odirouter.operators.batch.ledger import Ledger
@@ -62,13 +62,17 @@ class Settling:
         if error is None:
             seen = {"completed_at": event.at, "inference_seconds": event.inference_seconds}
             return item.model_copy(update={"phase": Phase.SUCCEEDED, **seen})
-        if error.retry_helps and not alive and item.try_number != self._try_number:
+        unexplained = event.ending is Ending.FAILED and event.failure is None
+        if unexplained:
+            error.advice = "Why could not be found out; a retry looks again, and does not pay anew for a refusal."
+        ended_by_itself = not (alive or unexplained) and event.cancel is None
+        if error.retry_helps and ended_by_itself and item.try_number != self._try_number:
             # It was an earlier try's: this one is the retry that submits anew.
             log.info("%s It is submitted anew.", error.what)
             return submitted_anew(item)
         bad = failed(item, error, error_type=event.failure.error_type if event.failure else None)
         # A new try must not pay once more for what may be paid.
-        return bad.model_copy(update={"phase": Phase.SUBMITTED}) if alive else bad
+        return bad.model_copy(update={"phase": Phase.SUBMITTED}) if alive or unexplained else bad
 
     def _with_words(self, events: Sequence[RequestEvent]) -> dict[str, RequestEvent]:
         """Look once more at requests that have failed: the event of many has no room for the vendor's words."""
@@ -81,7 +85,7 @@ class Settling:
             except OdiRouterError as error:
                 log.warning("Why request %s has failed cannot be found out: %s", event.request_id, error)
                 return event
-            return event.model_copy(update={"failure": status.failure})
+            return event.model_copy(update={"failure": status.failure or Failure()})
 
         looked = side_by_side([partial(look, event) for event in events], workers=WORKERS)
         return {event.request_id: event for event in looked}
