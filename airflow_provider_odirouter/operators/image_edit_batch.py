@@ -55,7 +55,8 @@ class OdiRouterImageEditBatchOperator(BaseOperator):
     :param storage_conn_id: The Airflow connection of the stores, for URLs that name none themselves.
     :param odirouter_conn_id: The Airflow connection, of type ``odirouter``.
     :param max_concurrent_submits: How many edits are submitted at a time, their pictures in memory. Default: 8.
-    :param max_in_flight: How many requests may be alive at once: the batch then goes in waves of so many. Default: all.
+    :param max_in_flight: How many requests may be alive at once; a longer batch goes in waves of so many. Default:
+        1,000, whose ids just fit into the database where it is MySQL.
     :param on_item_failure: ``"continue"`` (default): the task succeeds if any edit did. ``"fail"``: it fails if any
         did, after all are done.
     :param deferrable: Wait in the triggerer (default), not on the worker.
@@ -83,7 +84,7 @@ class OdiRouterImageEditBatchOperator(BaseOperator):
         storage_conn_id: str | None = None,
         odirouter_conn_id: str = "odirouter_default",
         max_concurrent_submits: int = 8,
-        max_in_flight: int | None = None,
+        max_in_flight: int = 1000,
         on_item_failure: Literal["continue", "fail"] = "continue",
         deferrable: bool = True,
         poll_interval: float = 5.0,
@@ -98,7 +99,7 @@ class OdiRouterImageEditBatchOperator(BaseOperator):
             ("poll_interval", poll_interval),
             ("timeout", timeout),
             ("max_concurrent_submits", max_concurrent_submits),
-            ("max_in_flight", 1 if max_in_flight is None else max_in_flight),
+            ("max_in_flight", max_in_flight),
         ):
             if not isinstance(number, int | float) or number <= 0:
                 raise ValueError(f"{name} must be a number, more than 0, not {number!r}")
@@ -125,7 +126,7 @@ class OdiRouterImageEditBatchOperator(BaseOperator):
         self._manifest: str | None = None
         # A mapped task is made anew on the worker, where execute() checks: what it finds there is final.
         if not getattr(self, "_BaseOperator__from_mapped", False) and isinstance(edits, list | tuple):
-            check_edits(edits, {} if defaults is None or is_open(defaults) else defaults)
+            check_edits(edits, None if is_open(defaults) else defaults or {})
 
     @property
     def hook(self) -> OdiRouterHook:

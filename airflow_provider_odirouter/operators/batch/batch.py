@@ -31,7 +31,7 @@ class Manner:
     output_path: str
     storage_conn_id: str | None
     max_concurrent_submits: int
-    max_in_flight: int | None
+    max_in_flight: int
     cancel_on_kill: bool
     cancel_on_timeout: bool
     try_number: int

@@ -1,0 +1,513 @@
+"""What a batch remembers between tries: never less than what was promised, whatever happens to its store."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_odirouter.errors import BatchStateError, OdiRouterError, StorageError
+from airflow_provider_odirouter.images.files import write_whole
+from airflow_provider_odirouter.models import BatchItem, LandedOutput, Phase
+from airflow_provider_odirouter.operators.batch.ledger import KEY, Ledger
+from tests.conftest import DictStore
+from tests.object_store import S3
+from tests.operators.batch.conftest import item
+
+Make = Callable[..., Ledger]
+NAME = "dag__task__run"
+WRITE = "airflow_provider_odirouter.operators.batch.ledger.write_whole"
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """The ledger of one try: ``make(max_tries=2)``."""
+
+    def new(output_path: str = str(tmp_path), storage_conn_id: str | None = None, max_tries: int = 1) -> Ledger:
+        return Ledger(output_path, storage_conn_id, NAME, max_tries=max_tries)
+
+    return new
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the state lies."""
+    return tmp_path / ".odirouter" / NAME
+
+
+@pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are written, in order."""
+    names: list[str] = []
+
+    def noting(source: Any, path: Any, **arguments: Any) -> None:
+        write_whole(source, path, **arguments)
+        names.append(path.name)
+
+    monkeypatch.setattr(WRITE, noting)
+    return names
+
+
+class FullDiskError(OSError):
+    """No space left on device."""
+
+
+@pytest.fixture
+def fail_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Lets the store fail for good from a certain write on."""
+
+    def fail(number: int) -> None:
+        left = [number]
+
+        def failing(source: Any, path: Any, **arguments: Any) -> None:
+            if not left[0]:
+                raise FullDiskError(28, "No space left on device")
+            left[0] -= 1
+            write_whole(source, path, **arguments)
+
+        monkeypatch.setattr(WRITE, failing)
+
+    return fail
+
+
+def begun(ledger: Ledger, *items: BatchItem, store: DictStore | None = None) -> Ledger:
+    ledger.load(store)
+    ledger.begin(items, store)
+    return ledger
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+# --- What is noted is what is read
+
+
+def test_what_is_noted_is_what_is_read(make: Make) -> None:
+    output = LandedOutput(path="/out/a.png", content_type="image/png", width=1, height=2, size_bytes=3, sha256="4")
+    odd = "a\u2028b\u2029c\x85d\ne\x00f\r“”\U0001f600"
+    items = [
+        item(1, odd),
+        item(2, phase=Phase.SUBMITTING),
+        item(3, phase=Phase.SUBMITTED, submitted_at=datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)),
+        item(
+            4, phase=Phase.SUCCEEDED, completed_at=datetime.now(UTC), inference_seconds=1.5, sha256={"/in/4.png": "a"}
+        ),
+        item(5, phase=Phase.LANDED, outputs=(output, output), metadata={"seed": 7, "words": odd}),
+        item(6, phase=Phase.FAILED, error=f"What\n{odd}", error_type="CONTENT_BLOCKED", retry_helps=False),
+    ]
+    begun(make(), *items)
+    ledger = make()
+    assert ledger.load(None) == items == ledger.items
+    assert ledger.of(Phase.LANDED, Phase.FAILED) == items[4:]
+    assert not ledger.was_cleared
+    assert ledger.lasts
+
+
+def test_what_is_noted_in_a_store_is_what_is_read(make: Make, s3: S3) -> None:
+    out = s3.url("out", conn_id=s3.conn_id)
+    items = [item(number, phase=Phase.SUBMITTED) for number in range(1, 402)]
+    ledger = begun(make(out), *items)
+    ledger.keep(items[400].model_copy(update={"phase": Phase.SUCCEEDED}))
+    names = [f"out/.odirouter/{NAME}/state-00{number}.jsonl" for number in range(3)]
+    assert list(s3.objects()) == names
+    again = make(s3.url("out"), s3.conn_id)
+    assert again.load(None) == ledger.items
+    assert again.of(Phase.SUCCEEDED) == [ledger.items[400]]
+
+
+def test_a_store_that_is_down_is_not_one_that_has_nothing(make: Make, s3: S3) -> None:
+    begun(make(s3.url("out", conn_id=s3.conn_id)), item(1))
+    nobody = s3.connect(endpoint_url="http://127.0.0.1:9", config_kwargs={"retries": {"max_attempts": 0}})
+    with pytest.raises(StorageError, match="What is to be remembered of the batch cannot be read"):
+        make(s3.url("out"), nobody).load(None)
+
+
+def test_a_store_without_the_bucket_has_nothing(make: Make, s3: S3) -> None:
+    assert make(s3.url(f"../no-{s3.bucket}/out", conn_id=s3.conn_id)).load(None) == []
+
+
+def test_a_first_try_finds_nothing(make: Make, tmp_path: Path, store: DictStore) -> None:
+    assert make().load(store) == []
+    assert make(f"{tmp_path}/not/there").load(store) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lineage_is_not_told_of_it(make: Make, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    monkeypatch.setattr("airflow_provider_odirouter.images.files.note_input", told.append)
+    monkeypatch.setattr("airflow_provider_odirouter.images.files.note_output", told.append)
+    for out in (None, s3.url("out", conn_id=s3.conn_id)):
+        begun(make(out) if out else make(), item(1))
+        (make(out) if out else make()).load(None)
+    assert told == []
+
+
+# --- Files
+
+
+def test_a_change_writes_only_the_file_of_its_edit(make: Make, folder: Path, writes: list[str]) -> None:
+    items = [item(number) for number in range(1, 602)]
+    ledger = begun(make(), *items)
+    assert sorted(writes) == [f"state-00{number}.jsonl" for number in range(4)]
+    assert [len(lines(path)) for path in sorted(folder.iterdir())] == [201, 201, 201, 2]
+    for number, file in ((1, 0), (200, 0), (201, 1), (400, 1), (601, 3)):
+        writes.clear()
+        ledger.keep(items[number - 1].model_copy(update={"phase": Phase.SUBMITTING}))
+        assert writes == [f"state-00{file}.jsonl"]
+    assert [one.number for one in make().load(None) if one.phase is Phase.SUBMITTING] == [1, 200, 201, 400, 601]
+
+
+def test_what_is_put_is_written_with_what_is_kept(make: Make, writes: list[str]) -> None:
+    items = [item(number) for number in range(1, 402)]
+    ledger = begun(make(), *items)
+    writes.clear()
+    for one in (items[0], items[1], items[300]):
+        ledger.put(one.model_copy(update={"phase": Phase.FAILED}))
+    assert writes == []
+    ledger.keep(items[2].model_copy(update={"phase": Phase.FAILED}))
+    assert sorted(writes) == ["state-000.jsonl", "state-001.jsonl"]
+    ledger.flush()
+    assert len(writes) == 2
+    assert [one.number for one in make().load(None) if one.phase is Phase.FAILED] == [1, 2, 3, 301]
+
+
+def test_fewer_edits_leave_no_ghosts(make: Make) -> None:
+    begun(make(), *[item(number, phase=Phase.SUBMITTED) for number in range(1, 602)])
+    begun(make(), item(1, "another"))
+    assert [one.fingerprint for one in make().load(None)] == ["another"]
+
+
+def test_more_edits_are_remembered_too(make: Make) -> None:
+    begun(make(), item(1))
+    begun(make(), *[item(number) for number in range(1, 602)])
+    assert len(make().load(None)) == 601
+
+
+# --- Many threads
+
+
+def test_what_is_kept_lies_in_the_store_and_is_written_in_groups(
+    make: Make, folder: Path, monkeypatch: pytest.MonkeyPatch, writes: list[str]
+) -> None:
+    items = [item(number) for number in range(1, 501)]
+    ledger = begun(make(), *items)
+    writes.clear()
+    slow, numbers = threading.Event(), iter(range(1, 501))
+
+    def slowly(*arguments: Any, **keywords: Any) -> None:
+        slow.wait(0.01)
+        write_whole(*arguments, **keywords)
+
+    monkeypatch.setattr(WRITE, slowly)
+    missing: list[int] = []
+
+    def keep() -> None:
+        for number in numbers:
+            kept = items[number - 1].model_copy(update={"phase": Phase.SUBMITTED, "request_id": f"mmsu_{number}"})
+            ledger.keep(kept)
+            if f'"mmsu_{number}"' not in (folder / f"state-00{(number - 1) // 200}.jsonl").read_text():
+                missing.append(number)
+
+    threads = [threading.Thread(target=keep) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert missing == []
+    assert make().load(None) == ledger.items
+    assert all(one.phase is Phase.SUBMITTED for one in ledger.items)
+    assert len(writes) < 250
+
+
+def test_what_another_thread_could_not_write_is_not_taken_for_written(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = begun(make(), item(1), item(2))
+    begins, fails = threading.Event(), threading.Event()
+
+    def failing(*arguments: Any, **keywords: Any) -> None:
+        begins.set()
+        fails.wait()
+        raise FullDiskError(28, "No space left on device")
+
+    monkeypatch.setattr(WRITE, failing)
+    errors: list[BaseException] = []
+
+    def keep(number: int) -> None:
+        try:
+            ledger.keep(item(number, phase=Phase.SUBMITTING))
+        except StorageError as error:
+            errors.append(error)
+
+    first, second = (threading.Thread(target=keep, args=(number,)) for number in (1, 2))
+    first.start()
+    begins.wait()
+    second.start()
+    fails.set()
+    first.join()
+    second.join()
+    assert len(errors) == 2
+    assert not ledger.lasts
+
+
+# --- A store that fails
+
+
+@pytest.fixture
+def kept(make: Make) -> Iterator[Ledger]:
+    """A ledger of a batch, of which nothing is lost in the end."""
+    ledger = begun(make(), *[item(number, phase=Phase.SUBMITTED) for number in range(1, 402)])
+    before = ledger.items
+    yield ledger
+    assert make().load(None) == before
+
+
+def test_a_full_disk_leaves_what_was_there(kept: Ledger, tmp_path: Path) -> None:
+    program = textwrap.dedent(f"""
+        import resource, signal
+        from airflow_provider_odirouter.errors import StorageError
+        from airflow_provider_odirouter.models import Phase
+        from airflow_provider_odirouter.operators.batch.ledger import Ledger
+        ledger = Ledger({str(tmp_path)!r}, None, {NAME!r}, max_tries=1)
+        [first, *_] = ledger.load(None)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        try:
+            ledger.keep(first.model_copy(update={{"phase": Phase.SUCCEEDED}}))
+        except StorageError as error:
+            print(ledger.lasts, error)
+    """)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    [told] = [line for line in done.stdout.splitlines() if "remembered" in line]
+    assert told.startswith("False What is to be remembered of the batch cannot be written: ")
+    assert "state-000.jsonl: File too large. Check the path, its permissions and the free space, then retry." in told
+    assert not list((tmp_path / ".odirouter" / NAME).glob("*.part"))
+
+
+def test_a_folder_that_vanishes_is_told(make: Make, folder: Path) -> None:
+    ledger = begun(make(), item(1))
+    folder.rename(folder.with_name("elsewhere"))
+    with pytest.raises(StorageError, match=r"cannot be written: .*state-000\.jsonl: No such file or directory"):
+        ledger.keep(item(1, phase=Phase.SUBMITTING))
+    assert not ledger.lasts
+    folder.with_name("elsewhere").rename(folder)
+    assert make().load(None) == [item(1)]
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_paid(make: Make, tmp_path: Path) -> None:
+    (tmp_path / ".odirouter").write_text("I am no folder")
+    ledger = make()
+    assert ledger.load(None) == []
+    with pytest.raises(StorageError, match="cannot be written"):
+        ledger.begin([item(1)], None)
+
+
+def test_a_user_who_may_only_read_is_told_so(make: Make, s3: S3) -> None:
+    out = s3.url("out")
+    begun(make(out, s3.conn_id), item(1))
+    with s3.checking_rights("s3:GetObject", "s3:ListBucket") as conn_id:
+        ledger = make(out, conn_id)
+        [one] = ledger.load(None)
+        with pytest.raises(StorageError, match="cannot be written: s3://"):
+            ledger.keep(one.model_copy(update={"phase": Phase.SUBMITTING}))
+        assert not ledger.lasts
+    assert make(out, s3.conn_id).load(None) == [item(1)]
+
+
+def test_what_could_not_be_written_is_written_when_the_store_is_back(make: Make, folder: Path) -> None:
+    ledger = begun(make(), item(1), item(2))
+    away = folder.rename(folder.with_name("away"))
+    with pytest.raises(StorageError):
+        ledger.keep(item(1, phase=Phase.SUBMITTED))
+    away.rename(folder)
+    ledger.flush()
+    assert make().load(None) == [item(1, phase=Phase.SUBMITTED), item(2)]
+
+
+# --- A try whose edits are others
+
+
+@pytest.mark.parametrize("new_lines", [1, 300], ids=["one line more", "files more"])
+@pytest.mark.parametrize("cleared", [False, True], ids=["retried", "cleared"])
+def test_a_try_that_cannot_begin_forgets_nothing_of_the_one_before(
+    make: Make,
+    folder: Path,
+    fail_at: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    new_lines: int,
+    cleared: bool,
+) -> None:
+    earlier = [item(number, f"paid {number}", phase=Phase.LANDED) for number in range(1, 601)]
+    begun(make(), *earlier)
+    now = [item(number, f"new {number}") for number in range(1, new_lines + 1)]
+    now += [one.model_copy(update={"number": one.number + new_lines}) for one in earlier]
+    tries = 2 if cleared else 1
+    for write in range(12):
+        fail_at(write)
+        ledger = make(max_tries=tries)
+        # Whatever has failed before, and where.
+        assert ledger.load(None) == earlier
+        assert ledger.was_cleared is cleared
+        try:
+            ledger.begin(now, None)
+        except StorageError:
+            monkeypatch.undo()
+        else:
+            break
+    monkeypatch.undo()
+    ledger = make(max_tries=tries)
+    assert ledger.load(None) == now
+    assert not ledger.was_cleared
+    ledger.keep(now[0].model_copy(update={"phase": Phase.SUBMITTED}))
+    assert [one.number for one in make(max_tries=tries).load(None) if one.phase is Phase.SUBMITTED] == [1]
+    # And once more, from there.
+    begun(make(max_tries=tries), *earlier[:10])
+    assert make(max_tries=tries).load(None) == earlier[:10]
+
+
+def test_a_try_of_the_same_edits_copies_nothing(make: Make, writes: list[str]) -> None:
+    items = [item(number, phase=Phase.SUBMITTED) for number in range(1, 202)]
+    begun(make(), *items)
+    writes.clear()
+    begun(make(), *[one.model_copy(update={"phase": Phase.LANDED}) for one in items])
+    assert sorted(writes) == ["state-000.jsonl", "state-001.jsonl"]
+
+
+def test_a_first_try_that_cannot_begin_is_as_if_it_had_not_been(
+    make: Make, fail_at: Callable[[int], None], store: DictStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = make()
+    fail_at(2)
+    with pytest.raises(StorageError):
+        begun(ledger, *[item(number) for number in range(1, 602)], store=store)
+    monkeypatch.undo()
+    assert make().load(store) == []
+    begun(make(), item(1), store=store)
+    assert make().load(store) == [item(1)]
+
+
+def test_a_kill_before_a_try_has_begun_leaves_it_cleared(make: Make) -> None:
+    begun(make(), item(1, phase=Phase.SUBMITTED), item(2, phase=Phase.FAILED, retry_helps=False))
+    killed = make(max_tries=2)
+    killed.load(None)
+    killed.keep(item(1))
+    again = make(max_tries=2)
+    assert again.load(None)[0] == item(1)
+    assert again.was_cleared
+
+
+# --- What somebody else has done to it
+
+
+def broken(load: Callable[[], object]) -> str:
+    with pytest.raises(BatchStateError) as raised:
+        load()
+    assert not raised.value.retry_helps
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "content", "words"),
+    [
+        (1, b'{"version":2,"max_tries":1,"edits":201}', "Input should be 1"),
+        (1, b"", "Invalid JSON"),
+        (1, b"I am a text", "Invalid JSON"),
+        (2, b'{"number":1}', "Field required"),
+        (2, b"", "Invalid JSON"),
+        (57, b'{"number":56,', "Invalid JSON"),
+        (57, b'{"number":56,"name":"a","edit":{},"phase":"paid"}', "Input should be 'planned'"),
+        (201, b"\xff", "Invalid JSON"),
+    ],
+)
+def test_a_line_that_was_edited_by_hand_is_named(
+    make: Make, folder: Path, line: int, content: bytes, words: str
+) -> None:
+    begun(make(), *[item(number) for number in range(1, 202)])
+    path = folder / "state-000.jsonl"
+    found = path.read_bytes().split(b"\n")
+    found[line - 1] = content
+    path.write_bytes(b"\n".join(found))
+    told = broken(lambda: make().load(None))
+    assert f"What is remembered of the batch cannot be read: {path}, line {line}: " in told
+    assert words in told
+    assert "put it right and clear the task. Or delete its folder" in told
+
+
+@pytest.mark.parametrize("size", [0, 1, 60, 500, 10_000])
+def test_half_a_file_is_no_file(make: Make, folder: Path, size: int) -> None:
+    begun(make(), *[item(number) for number in range(1, 202)])
+    path = folder / "state-000.jsonl"
+    path.write_bytes(path.read_bytes()[:size])
+    assert f"{path}, line " in broken(lambda: make().load(None))
+
+
+@pytest.mark.parametrize("name", ["state-000.jsonl", "state-001.jsonl"])
+@pytest.mark.parametrize(
+    "change",
+    [lambda found: found[:-1], lambda found: [*found, found[-1]], lambda found: found[:1] + found[:0:-1]],
+    ids=["a line less", "a line more", "another order"],
+)
+def test_lines_that_are_missing_are_missed(make: Make, folder: Path, name: str, change: Any) -> None:
+    begun(make(), *[item(number) for number in range(1, 403)])
+    path = folder / name
+    path.write_bytes(b"\n".join(change(path.read_bytes().splitlines())) + b"\n")
+    told = broken(lambda: make().load(None))
+    assert f"{folder}/state-000.jsonl and those beside it should hold 402 edits, in order." in told
+
+
+def test_a_file_that_is_missing_is_missed(make: Make, folder: Path) -> None:
+    begun(make(), *[item(number) for number in range(1, 602)])
+    (folder / "state-001.jsonl").unlink()
+    assert f"{folder}/state-001.jsonl is gone." in broken(lambda: make().load(None))
+
+
+def test_what_airflow_knows_of_must_be_there(make: Make, folder: Path, tmp_path: Path, store: DictStore) -> None:
+    begun(make(), item(1), store=store)
+    away = folder.rename(tmp_path / "away")
+    assert f"{folder}/state-000.jsonl is gone." in broken(lambda: make().load(store))
+    # Cleared: the user may have deleted it, as the error says.
+    assert make(max_tries=2).load(store) == []
+    # Another output path has a state of its own.
+    assert make(f"{tmp_path}/other").load(store) == []
+    assert make().load(None) == []
+    away.rename(folder)
+    assert make().load(store) == [item(1)]
+
+
+def test_after_a_wait_there_must_be_something(make: Make, store: DictStore) -> None:
+    assert "is gone" in broken(lambda: make().load(None, needed=True))
+    assert "is gone" in broken(lambda: make().load(store, needed=True))
+
+
+def test_airflow_is_told_only_of_what_is_written(make: Make, tmp_path: Path, store: DictStore) -> None:
+    (tmp_path / ".odirouter").write_text("I am no folder")
+    with pytest.raises(StorageError):
+        begun(make(), item(1), store=store)
+    assert store.get(KEY) is None
+
+
+def test_a_task_that_was_cleared_is_known_by_its_tries(make: Make) -> None:
+    begun(make(), item(1))
+    for max_tries, cleared in ((1, False), (2, True)):
+        ledger = make(max_tries=max_tries)
+        assert ledger.load(None) == [item(1)]
+        assert ledger.was_cleared is cleared
+    begun(make(max_tries=2), item(1))
+    ledger = make(max_tries=2)
+    ledger.load(None)
+    assert not ledger.was_cleared
+
+
+def test_no_password_of_a_url_is_told(make: Make) -> None:
+    with pytest.raises(OdiRouterError) as raised:
+        make("nosuch://me:hidden-word@bucket/out").load(None)
+    assert "hidden-word" not in str(raised.value)
