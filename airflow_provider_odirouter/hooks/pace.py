@@ -81,17 +81,12 @@ class Pace:
         """Take note of for how long the service wants no more looks with a key."""
         if error.retry_after:
             until = time.monotonic() + error.retry_after
-            self._quiet_until[_account(settings)] = max(until, self._quiet_until.get(_account(settings), 0.0))
+            self._quiet_until[settings.account] = max(until, self._quiet_until.get(settings.account, 0.0))
 
     def _heed(self, call: Call, settings: ConnectionSettings) -> None:
-        left = self._quiet_until.get(_account(settings), 0.0) - time.monotonic()
-        if left > 0:
+        until = self._quiet_until.get(settings.account)
+        if until is not None and (left := until - time.monotonic()) > 0:
             what = f"OdiRouter's rate limit stops the {call.action} of {call.endpoint}: it has asked for quiet."
             error = RateLimitedError(what, status_code=429, request_id=call.request_id)
             error.retry_after = left
             raise error
-
-
-def _account(settings: ConnectionSettings) -> int:
-    """Return what stands for base URL and key, and tells neither."""
-    return hash((settings.base_url, settings.api_key))

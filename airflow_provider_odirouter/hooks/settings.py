@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,11 @@ class ConnectionSettings:
     base_url: str = DEFAULT_BASE_URL
     timeout: float = DEFAULT_TIMEOUT
     verify: bool | str = True
+
+    @cached_property
+    def account(self) -> int:
+        """What stands for base URL and key, and tells neither."""
+        return hash((self.base_url, self.api_key))
 
     @classmethod
     def of(cls, connection: Connection) -> ConnectionSettings:

@@ -56,23 +56,25 @@ class _Places:
         self._free = asyncio.Semaphore(MAX_CONNECTIONS)
         self._waiting = 0
 
-    @asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
+    async def take(self) -> None:
         """
-        Hold a place, when there is one.
+        Take a place, when there is one.
 
         :raises TimeoutError: If there is none for too long.
         """
+        if not self._free.locked():
+            await self._free.acquire()  # at once
+            return
         self._waiting += 1
         try:
             async with asyncio.timeout(LONGEST_QUEUE + self._pace * (self._waiting + MAX_CONNECTIONS)):
                 await self._free.acquire()
         finally:
             self._waiting -= 1
-        try:
-            yield
-        finally:
-            self._free.release()
+
+    def give_back(self) -> None:
+        """Let another one have the place."""
+        self._free.release()
 
 
 class Transport:
@@ -105,12 +107,16 @@ class Transport:
         :raises NoAnswerError: Whether it has arrived or not.
         :raises RateLimitedError: If it was not sent, since the service wants no more looks for a while.
         """
+        places = self._places[call.action]
         with as_our_errors(call, settings.api_key, no_answer=(aiohttp.ClientError, OSError)):
-            async with self._places[call.action].one():
+            await places.take()
+            try:
                 if call.action is Action.STATUS:
                     await self.pace.turn(call, settings)
                 async with asyncio.timeout(settings.timeout):
                     return await self._exchange(call, headers, settings)
+            finally:
+                places.give_back()
 
     async def _exchange(self, call: Call, headers: Mapping[str, str], settings: ConnectionSettings) -> Received:
         body = io.BytesIO()

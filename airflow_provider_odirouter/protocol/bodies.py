@@ -28,7 +28,7 @@ def document_of(answer: Answer) -> dict[str, Any] | None:
     Numbers that JSON itself does not know, or that no float can hold, are ``None``: a database would refuse them.
     """
     try:
-        document = json.loads(answer.body, parse_float=number_of, parse_constant=number_of)
+        document = _DECODER.decode(answer.body.decode(json.detect_encoding(answer.body), "surrogatepass"))
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
@@ -43,6 +43,10 @@ def number_of(value: object) -> float | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
+
+
+# Once: json.loads() would make a decoder for each of a thousand looks.
+_DECODER = json.JSONDecoder(parse_float=number_of, parse_constant=number_of)
 
 
 def is_small_object(value: object) -> TypeGuard[dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""What waiting, landing and parsing cost, side by side with what a user would pick instead: ``make bench``."""
