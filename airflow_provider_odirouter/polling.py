@@ -72,7 +72,7 @@ class Wait:
     """Epoch seconds; ``None``: another task has submitted the request."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pause:
     """Sleep; ``note`` is for the log."""
 
@@ -141,6 +141,8 @@ def watch(
         left = wait.deadline - now()
         if left <= 0:
             break
+        # What is kept through the pauses of thousands of waits is walked by the garbage collector again and again.
+        seen = None
         yield Pause(min(pause * jitter, left), note)
     return (yield from _time_out(wait, now=now))
 

@@ -35,7 +35,7 @@ async def wait_for(
     seen: Seen = None
     while True:
         try:
-            step = steps.send(seen)
+            step, seen = steps.send(seen), None
         except StopIteration as stop:
             event: RequestEvent = stop.value
             return event
@@ -44,7 +44,6 @@ async def wait_for(
                 if remark:
                     note(remark)
                 await asyncio.sleep(seconds)
-                seen = None
             case Look():
                 seen = await or_error(hook.aget_status(wait.endpoint, wait.request_id))
             case Cancel():
