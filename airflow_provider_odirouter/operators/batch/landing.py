@@ -63,8 +63,8 @@ class Landing:
         try:
             landed = self._land(item, str(item.request_id))
         except OdiRouterError as error:
-            log.warning("The pictures of edit %d are not home: %s", item.number, error)
             self._ledger.put(self._not_home(item, error))
+            log.warning("The pictures of edit %d are not home: %s", item.number, error)
             return
         self._ledger.put(landed)
         if report.count():

@@ -18,6 +18,7 @@ from airflow_provider_odirouter.errors import BatchStateError, StorageError
 from airflow_provider_odirouter.images.files import make_folder, read, write_whole
 from airflow_provider_odirouter.images.paths import without_password
 from airflow_provider_odirouter.images.stores import in_words, reached
+from airflow_provider_odirouter.images.threads import aside
 from airflow_provider_odirouter.models import BatchItem, Phase
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class Ledger:
         self._items: dict[int, BatchItem] = {}
         self._lines: dict[int, bytes] = {}
         self._unwritten: set[int] = set()
-        self._changing = threading.Lock()
+        # A signal handler may come in the middle of a change, in the same thread, and ask what is alive.
+        self._changing = threading.RLock()
         self._writing = threading.Lock()
         self._noted_max_tries = max_tries
         """What the files say: the earlier try's, until this one has begun."""
@@ -95,7 +97,13 @@ class Ledger:
         self._is_moving = bool(items)
         items = items or self._load(STATE)
         self._hold(items)
-        if not items and (needed or (store and store.get(KEY) == self._mark)):
+        noted = (store and store.get(KEY)) or {}
+        if noted.get("max_tries") == self._max_tries and noted.get("state") != self._mark["state"]:
+            raise BatchStateError(
+                f"An earlier try has noted its edits in {noted.get('state')}.",
+                advice="Make output_path the same in every try, or clear the task: then all edits are paid anew.",
+            )
+        if not items and (needed or noted == self._mark):
             raise self._broken(_file_name(STATE, 0), " is gone")
         return items
 
@@ -169,7 +177,7 @@ class Ledger:
                 for number in list(files):
                     self._write(_file_name(STATE, number), files[number])
                     del files[number]
-            except BaseException:
+            except StorageError:
                 self.lasts = False
                 raise
             finally:
@@ -237,14 +245,20 @@ class Ledger:
         self._in_store(name, write, "written")
 
     def _in_store(self, name: str, do: Callable[[ObjectStoragePath], T], done: str) -> T:
-        try:
-            return do(self._folder() / name)
-        except Exception as error:
-            # Whatever a store's client raises.
-            reason = in_words(error, self._output_path, self._storage_conn_id)
+        def attempt() -> T | Exception:
+            try:
+                return do(self._folder() / name)
+            except Exception as error:  # noqa: BLE001 - whatever a store's client raises
+                return error
+
+        # Not in the main thread, where it could be a kill.
+        outcome = aside(attempt)
+        if isinstance(outcome, Exception):
+            reason = in_words(outcome, self._output_path, self._storage_conn_id)
             raise StorageError(
                 f"What is to be remembered of the batch cannot be {done}: {self._shown(name)}: {reason}."
-            ) from error
+            ) from outcome
+        return outcome
 
     def _folder(self) -> ObjectStoragePath:
         folder: ObjectStoragePath = reached(self._output_path, self._storage_conn_id) / FOLDER / self._name

@@ -476,11 +476,17 @@ def test_what_airflow_knows_of_must_be_there(make: Make, folder: Path, tmp_path:
     assert f"{folder}/state-000.jsonl is gone." in broken(lambda: make().load(store))
     # Cleared: the user may have deleted it, as the error says.
     assert make(max_tries=2).load(store) == []
-    # Another output path has a state of its own.
-    assert make(f"{tmp_path}/other").load(store) == []
     assert make().load(None) == []
     away.rename(folder)
     assert make().load(store) == [item(1)]
+
+
+def test_an_output_path_that_differs_from_try_to_try_is_told(make: Make, tmp_path: Path, store: DictStore) -> None:
+    begun(make(), item(1), store=store)
+    with pytest.raises(BatchStateError, match="Make output_path the same in every try"):
+        make(f"{tmp_path}/other").load(store)
+    # Cleared: the user may have another one in mind.
+    assert make(f"{tmp_path}/other", max_tries=2).load(store) == []
 
 
 def test_after_a_wait_there_must_be_something(make: Make, store: DictStore) -> None:
