@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import secrets
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,9 +38,6 @@ class Settings:
             part for part in (str(self.home / "config"), environment.get("PYTHONPATH", "")) if part
         )
         environment["PYTHONUNBUFFERED"] = "1"
-        if environment.pop("PYTHONDONTWRITEBYTECODE", None):
-            # Else five processes compile the same thousands of modules, which takes longer than all the rest.
-            environment["PYTHONPYCACHEPREFIX"] = str(_bytecode_folder(self.home))
         for name in ("NO_PROXY", "no_proxy"):
             # Airflow's own processes talk to each other with clients that honour a proxy.
             hosts = [environment.get(name, ""), LOOPBACK, "localhost"]
@@ -103,12 +99,6 @@ class Settings:
             for option, value in entries.items()
         }
         return {"AIRFLOW_HOME": str(self.home), "SCARF_ANALYTICS": "false", "DO_NOT_TRACK": "1"} | options
-
-
-def _bytecode_folder(home: Path) -> Path:
-    """A folder away from all sources: the virtual environment's, so that the next start finds it full."""
-    in_environment = sys.prefix != sys.base_prefix and os.access(sys.prefix, os.W_OK)
-    return (Path(sys.prefix) if in_environment else home) / "bytecode"
 
 
 def prepare_home(home: Path) -> str:

@@ -10,7 +10,6 @@ from importlib.metadata import entry_points, version
 from typing import Any
 
 import pytest
-from airflow.configuration import conf
 
 import airflow_provider_odirouter
 from airflow_provider_odirouter.get_provider_info import get_provider_info
@@ -50,7 +49,7 @@ def test_airflow_knows_the_connection_type_and_the_link() -> None:
 
 
 def test_airflow_knows_the_option_and_its_default() -> None:
-    assert conf.get("odirouter", "looks_per_second") == "100"
+    assert airflow("config", "get-value", "odirouter", "looks_per_second").split()[-1] == "100"
     listed = airflow("config", "list", "--section", "odirouter", "--include-descriptions", "--include-examples")
     assert "How many looks at requests one triggerer process makes in a second at most" in listed
     assert "looks_per_second = 50" in listed

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import DAG, BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
 from PIL import Image
 
+from airflow_provider_odirouter.compat import AirflowFailException
 from airflow_provider_odirouter.images.landing import stable_name
 from airflow_provider_odirouter.models import BatchItem, BatchSummary, LandedOutput, Phase
 from airflow_provider_odirouter.plugins.gallery import manifests

@@ -162,7 +162,8 @@ async def test_a_kill_cancels_all_that_are_alive_and_none_that_have_ended(
     await wait_until(lambda: len(one.alive()) == 4)
     running.cancel()
     await one.on_kill()
-    assert cancelled(sandbox) == sorted(alive)
+    # Before Airflow 3.3, the trigger's own end cancels, too.
+    assert sorted(set(cancelled(sandbox))) == sorted(alive)
     assert not sandbox.alive
 
 
