@@ -213,7 +213,8 @@ class TestWholeOrNotAtAll:
             land(outputs(12), output_path=str(tmp_path), name="mine", download=give(*files))
 
         landed = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-        assert {"mine-0.png", "mine-1.png"} <= landed.keys()
+        # Two have ended at least, or the broken one would not have had its turn.
+        assert len(landed) >= 2
         assert "mine-5.png" not in landed
         assert landed == {name: files[int(name[5:-4])] for name in landed}
 
