@@ -4,7 +4,7 @@
 # make e2e    runs the tests on a running Airflow with PostgreSQL and Chromium, which it installs if need be (Debian);
 #             AIRFLOW=3.1.8 or 3.2.2 runs a chosen part of them on an older one, KEEP=1 leaves Airflow's home with all
 #             logs, SCREENSHOTS=docs renews the README's pictures of the gallery
-# make bench  runs the benchmarks against what a user would pick instead, for about a quarter of an hour on an idle
+# make bench  runs the benchmarks against what a user would pick instead, for about twenty minutes on an idle
 #             machine; ONLY="parse waiting" runs a part, QUICK=1 sees in a minute whether they run at all
 # make lint   ruff;   make types   mypy;   make format   puts the code into shape
 # make wheel  builds the wheel, and installs it into a clean environment
