@@ -36,7 +36,8 @@ def test_a_batch_that_is_killed_while_it_submits_leaves_nothing_running(trial: T
 def test_a_worker_that_dies_while_it_submits_leaves_all_that_it_has_noted_to_the_retry(trial: Trial) -> None:
     die_in_the_middle(trial)
     trial.sandbox.configure(latency_seconds=0)
-    trial.wait_for(lambda: trial.sandbox.paid >= EDITS, "all submits")
+    # Not earlier: what is submitted later would not end.
+    trial.wait_for(lambda: waits_again(trial), "the retry to have submitted all")
     trial.let_requests_end()
 
     trial.wait_until_ended()
@@ -81,6 +82,11 @@ def die_in_the_middle(trial: Trial) -> None:
     trial.wait_for(lambda: trial.sandbox.paid >= EDITS // 4, "a part of the submits")
     [instance] = trial.instances
     os.kill(int(instance["pid"]), signal.SIGKILL)
+
+
+def waits_again(trial: Trial) -> bool:
+    [instance] = trial.instances
+    return bool(instance["state"] == "deferred" and instance["try_number"] == 2)
 
 
 def most_alive(trial: Trial) -> int:
