@@ -17,7 +17,7 @@ from tests.e2e.trial import Trial
 
 AT_A_TIME = 8
 """Submits, by default."""
-SLOW, SLOWER = 0.5, 2.0
+SLOW, SLOWER = 1.0, 2.5
 """Seconds an answer takes, so that a batch is struck in the middle of its submits: one after the other is."""
 
 
