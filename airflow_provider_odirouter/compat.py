@@ -29,6 +29,11 @@ try:
 except ImportError:  # Airflow 3.1
     from airflow.utils.operator_helpers import determine_kwargs  # type: ignore[attr-defined]
 
+try:
+    from airflow.sdk.configuration import conf
+except ImportError:  # Airflow 3.1
+    from airflow.configuration import conf
+
 TRIGGERER_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")
 """Whether Airflow calls a trigger's ``on_kill`` (3.3 and later); before, a kill is only a ``CancelledError``."""
 
@@ -42,5 +47,6 @@ __all__ = [
     "AirflowTaskTimeout",
     "TaskDeferred",
     "TriggerFailureReason",
+    "conf",
     "determine_kwargs",
 ]

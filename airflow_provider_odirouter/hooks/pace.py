@@ -8,15 +8,11 @@ import math
 import time
 from functools import lru_cache
 
+from airflow_provider_odirouter.compat import conf
 from airflow_provider_odirouter.errors import RateLimitedError
 from airflow_provider_odirouter.get_provider_info import CONFIG
 from airflow_provider_odirouter.hooks.settings import ConnectionSettings
 from airflow_provider_odirouter.protocol import Call
-
-try:
-    from airflow.sdk.configuration import conf
-except ImportError:  # Airflow 3.1
-    from airflow.configuration import conf
 
 log = logging.getLogger(__name__)
 

@@ -71,6 +71,22 @@ def aside(job: Callable[[], T], *, seconds: float = math.inf) -> T:
     return result
 
 
+def tried_aside(job: Callable[[], T], *, seconds: float = math.inf) -> T | Exception:
+    """
+    Run one job that may raise whatever a store's client does, and return its result or that.
+
+    What a signal handler raises in the main thread meanwhile, and that the job takes too long, is raised.
+    """
+
+    def attempt() -> T | Exception:
+        try:
+            return job()
+        except Exception as error:  # noqa: BLE001 - of any store's client
+            return error
+
+    return aside(attempt, seconds=seconds)
+
+
 def _wait_for(futures: Collection[Future[T]], return_when: str, seconds: float = math.inf) -> Collection[Future[T]]:
     """Wait for jobs as long as that is wanted, and return those that have not ended."""
     end = time.monotonic() + seconds

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from airflow.sdk import BaseOperator
 
+from airflow_provider_odirouter.operators.base import OdiRouterTask, check_count, check_seconds
 from airflow_provider_odirouter.operators.literals import check_edits, is_open
 from airflow_provider_odirouter.operators.queue import SAFETY_MARGIN
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
     from airflow_provider_odirouter.durability import OnLostSubmit
-    from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
     from airflow_provider_odirouter.models import RequestEvent
     from airflow_provider_odirouter.operators.batch.batch import Batch
     from airflow_provider_odirouter.operators.batch.ledger import Ledger
@@ -31,7 +31,7 @@ Edits: TypeAlias = "Sequence[Mapping[str, Any]] | str | PathLike[str] | XComArg"
 """A list of edits, the path of one, or an upstream task's output that will be one of these."""
 
 
-class OdiRouterImageEditBatchOperator(BaseOperator):
+class OdiRouterImageEditBatchOperator(OdiRouterTask, BaseOperator):
     """
     Edit many pictures with ``gpt_image_1_edit`` in one task: submit all, wait for all in one trigger, land all.
 
@@ -95,14 +95,10 @@ class OdiRouterImageEditBatchOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        for name, number in (
-            ("poll_interval", poll_interval),
-            ("timeout", timeout),
-            ("max_concurrent_submits", max_concurrent_submits),
-            ("max_in_flight", max_in_flight),
-        ):
-            if not isinstance(number, int | float) or number <= 0:
-                raise ValueError(f"{name} must be a number, more than 0, not {number!r}")
+        check_seconds("poll_interval", poll_interval)
+        check_seconds("timeout", timeout)
+        check_count("max_concurrent_submits", max_concurrent_submits)
+        check_count("max_in_flight", max_in_flight)
         if on_item_failure not in ("continue", "fail"):
             raise ValueError(f"on_item_failure must be 'continue' or 'fail', not {on_item_failure!r}")
         if on_lost_submit not in ("submit", "fail"):
@@ -121,21 +117,11 @@ class OdiRouterImageEditBatchOperator(BaseOperator):
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.on_lost_submit = on_lost_submit
-        self._hook: OdiRouterHook | None = None
         self._custody: Custody | None = None
         self._manifest: str | None = None
         # A mapped task is made anew on the worker, where execute() checks: what it finds there is final.
         if not getattr(self, "_BaseOperator__from_mapped", False) and isinstance(edits, list | tuple):
             check_edits(edits, None if is_open(defaults) else defaults or {})
-
-    @property
-    def hook(self) -> OdiRouterHook:
-        """The hook, made when it is first needed."""
-        from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
-
-        if self._hook is None:
-            self._hook = OdiRouterHook(self.odirouter_conn_id)
-        return self._hook
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check all edits, go on where an earlier try has stopped, and return the counts."""
@@ -176,14 +162,6 @@ class OdiRouterImageEditBatchOperator(BaseOperator):
         ended = BatchEvent.model_validate(event)
         return self._resume(context, lambda batch: batch.events_of(ended))
 
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after a deferral, also after one that its trigger did not end: Airflow itself would only fail then."""
-        from airflow_provider_odirouter.compat import TRIGGER_FAIL_REPR
-
-        if next_method == TRIGGER_FAIL_REPR:
-            next_method = "execute_without_trigger"
-        return super().resume_execution(next_method, next_kwargs, context)
-
     def execute_without_trigger(
         self, context: Context, error: str = "Unknown", traceback: list[str] | None = None
     ) -> dict[str, Any]:
@@ -193,10 +171,12 @@ class OdiRouterImageEditBatchOperator(BaseOperator):
         :param error: Airflow's reason.
         :param traceback: Of the trigger's crash.
         """
-        from airflow_provider_odirouter.operators.batch.calls import last_looks
+        from airflow_provider_odirouter.operators import steps
+        from airflow_provider_odirouter.operators.batch.calls import wait_here
 
         def looks(batch: Batch) -> Sequence[RequestEvent]:
-            return last_looks(self.hook, self._waits(batch, datetime.now(UTC)), error, traceback)
+            waits = self._waits(batch, datetime.now(UTC))
+            return steps.last_looks(waits, error, traceback, lambda waits: wait_here(self.hook, waits))
 
         return self._resume(context, looks)
 

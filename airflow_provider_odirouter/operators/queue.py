@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator
 
 from airflow_provider_odirouter.links import OdiRouterRequestLink
+from airflow_provider_odirouter.operators.base import OdiRouterTask, check_seconds
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
     from airflow_provider_odirouter.durability import Memory, OnLostSubmit, Submitted
-    from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
     from airflow_provider_odirouter.models import RequestEvent
     from airflow_provider_odirouter.operators.custody import Custody
     from airflow_provider_odirouter.polling import Wait
@@ -29,7 +29,7 @@ cancel at a service that hangs. Airflow then calls no ``on_kill``.
 """
 
 
-class OdiRouterQueueOperator(BaseOperator):
+class OdiRouterQueueOperator(OdiRouterTask, BaseOperator):
     """
     Submit a request to an endpoint of OdiRouter's queue, wait for it, and bring its outputs home.
 
@@ -92,9 +92,8 @@ class OdiRouterQueueOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        for name, seconds in (("poll_interval", poll_interval), ("timeout", timeout)):
-            if not isinstance(seconds, int | float) or seconds <= 0:
-                raise ValueError(f"{name} must be a number, more than 0 seconds, not {seconds!r}")
+        check_seconds("poll_interval", poll_interval)
+        check_seconds("timeout", timeout)
         if on_lost_submit not in ("submit", "fail"):
             raise ValueError(f"on_lost_submit must be 'submit' or 'fail', not {on_lost_submit!r}")
         self.endpoint = endpoint
@@ -110,18 +109,8 @@ class OdiRouterQueueOperator(BaseOperator):
         self.cancel_on_timeout = cancel_on_timeout
         self.durable = durable
         self.on_lost_submit = on_lost_submit
-        self._hook: OdiRouterHook | None = None
         self._custody: Custody | None = None
         self._manifest: dict[str, Any] | None = None
-
-    @property
-    def hook(self) -> OdiRouterHook:
-        """The hook, made when it is first needed."""
-        from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
-
-        if self._hook is None:
-            self._hook = OdiRouterHook(self.odirouter_conn_id)
-        return self._hook
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit, or go on with the request of an earlier try; wait, and return the manifest."""
@@ -167,14 +156,6 @@ class OdiRouterQueueOperator(BaseOperator):
 
         with steps.showing_failure(context), steps.airflow_errors():
             return self._finish(context, RequestEvent.model_validate(event))
-
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after a deferral, also after one that its trigger did not end: Airflow itself would only fail then."""
-        from airflow_provider_odirouter.compat import TRIGGER_FAIL_REPR
-
-        if next_method == TRIGGER_FAIL_REPR:
-            next_method = "execute_without_trigger"
-        return super().resume_execution(next_method, next_kwargs, context)
 
     def execute_without_trigger(
         self, context: Context, error: str = "Unknown", traceback: list[str] | None = None

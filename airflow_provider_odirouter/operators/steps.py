@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -124,21 +124,33 @@ def wait_here(hook: OdiRouterHook, wait: Wait) -> RequestEvent:
             seen = error
 
 
-def last_look(hook: OdiRouterHook, wait: Wait, error: str, traceback: list[str] | None) -> RequestEvent:
-    """
-    Look once more at a request whose trigger has crashed, or did not end in time.
+def last_look(hook: OdiRouterHook, wait: Wait, error: str, traceback: Sequence[str] | None) -> RequestEvent:
+    """Look once more at one request, see :func:`last_looks`."""
+    [event] = last_looks([wait], error, traceback, lambda waits: [wait_here(hook, one) for one in waits])
+    return event
 
-    :param wait: Its deadline has passed.
+
+def last_looks(
+    waits: Sequence[Wait],
+    error: str,
+    traceback: Sequence[str] | None,
+    look: Callable[[Sequence[Wait]], Sequence[RequestEvent]],
+) -> list[RequestEvent]:
+    """
+    Look once more at requests whose trigger has crashed, or did not end in time.
+
+    :param waits: Their deadline has passed.
     :param error: Airflow's reason.
     :param traceback: Of the trigger's crash.
+    :param look: Waits on the worker.
     """
-    log.error("%s: the worker looks at request %s itself.\n%s", error, wait.request_id, "\n".join(traceback or ()))
+    shown = f"request {waits[0].request_id}" if len(waits) == 1 else f"{len(waits):,} requests"
+    log.error("%s: the worker looks at %s itself.\n%s", error, shown, "\n".join(traceback or ()))
     if error == TriggerFailureReason.TRIGGER_TIMEOUT:
-        return wait_here(hook, wait)
-    event = wait_here(hook, replace(wait, cancel_on_timeout=False))
-    if event.ending is not Ending.TIMED_OUT:
-        return event
-    return event.model_copy(update={"ending": Ending.UNWATCHED, "reason": "its trigger has crashed (see the log)."})
+        return list(look(waits))
+    crashed = {"ending": Ending.UNWATCHED, "reason": "its trigger has crashed (see the log)."}
+    events = look([replace(wait, cancel_on_timeout=False) for wait in waits])
+    return [event.model_copy(update=crashed) if event.ending is Ending.TIMED_OUT else event for event in events]
 
 
 def by_hand(hook: OdiRouterHook, endpoint: str, request_id: str) -> str:

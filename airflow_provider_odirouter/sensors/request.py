@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_odirouter.links import OdiRouterRequestLink
+from airflow_provider_odirouter.operators.base import OdiRouterTask, check_seconds
 from airflow_provider_odirouter.operators.queue import SAFETY_MARGIN
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
-    from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
     from airflow_provider_odirouter.models import RequestEvent
 
 
-class OdiRouterRequestSensor(BaseSensorOperator):
+class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
     """
     Wait for a request that another task has submitted, bring its outputs home, and return the manifest.
 
@@ -59,8 +59,7 @@ class OdiRouterRequestSensor(BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(timeout=timeout, **kwargs)
-        if poll_interval <= 0:
-            raise ValueError(f"poll_interval must be more than 0 seconds, not {poll_interval!r}")
+        check_seconds("poll_interval", poll_interval)
         self.request_id = request_id
         self.endpoint = endpoint
         self.odirouter_conn_id = odirouter_conn_id
@@ -70,18 +69,8 @@ class OdiRouterRequestSensor(BaseSensorOperator):
         self.poll_interval = poll_interval
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
-        self._hook: OdiRouterHook | None = None
         self._manifest: dict[str, Any] | None = None
         self._not_found = 0
-
-    @property
-    def hook(self) -> OdiRouterHook:
-        """The hook, made when it is first needed."""
-        from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
-
-        if self._hook is None:
-            self._hook = OdiRouterHook(self.odirouter_conn_id)
-        return self._hook
 
     def execute(self, context: Context) -> Any:
         """Wait, and return the manifest."""
@@ -128,14 +117,6 @@ class OdiRouterRequestSensor(BaseSensorOperator):
 
         with self._sensor_errors(context):
             return self._finish(context, RequestEvent.model_validate(event))
-
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after a deferral, also after one that its trigger did not end: Airflow itself would only fail then."""
-        from airflow_provider_odirouter.compat import TRIGGER_FAIL_REPR
-
-        if next_method == TRIGGER_FAIL_REPR:
-            next_method = "execute_without_trigger"
-        return super().resume_execution(next_method, next_kwargs, context)
 
     def execute_without_trigger(
         self, context: Context, error: str = "Unknown", traceback: list[str] | None = None

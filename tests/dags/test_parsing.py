@@ -11,6 +11,7 @@ from airflow.sdk import DAG, task
 
 from airflow_provider_odirouter.errors import InvalidParametersError
 from airflow_provider_odirouter.operators.image_edit import EDIT_FIELDS, OdiRouterImageEditOperator
+from airflow_provider_odirouter.operators.image_edit_batch import OdiRouterImageEditBatchOperator
 from airflow_provider_odirouter.operators.queue import OdiRouterQueueOperator
 
 
@@ -85,3 +86,10 @@ def test_a_parsed_dag_loads_neither_http_nor_pictures_nor_the_trigger(module: st
     heavy = ("httpx", "aiohttp", "PIL", "airflow_provider_odirouter.triggers", "airflow_provider_odirouter.models")
     assert f"airflow_provider_odirouter.{module}" in loaded
     assert [name for name in loaded if name.startswith(heavy)] == []
+
+
+@pytest.mark.parametrize("name", ["max_in_flight", "max_concurrent_submits"])
+@pytest.mark.parametrize("count", [0, 2.5, True, None])
+def test_an_impossible_count_is_refused(name: str, count: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be a whole number, at least 1"):
+        OdiRouterImageEditBatchOperator(task_id="edit", edits="edits.jsonl", output_path="out", **{name: count})

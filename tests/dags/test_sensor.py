@@ -106,5 +106,5 @@ def test_a_shorter_execution_timeout_counts_for_a_deferred_sensor(
 
 
 def test_a_sensor_refuses_an_impossible_interval() -> None:
-    with pytest.raises(ValueError, match="poll_interval must be more than 0 seconds"):
+    with pytest.raises(ValueError, match="poll_interval must be a number, more than 0 seconds"):
         OdiRouterRequestSensor(task_id="wait", request_id="x", poll_interval=0)

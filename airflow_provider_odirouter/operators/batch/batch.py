@@ -87,10 +87,8 @@ class Batch:
     def _next(self) -> list[BatchItem]:
         if self._stop.is_set():
             return []
-        planned = self._ledger.of(Phase.PLANNED)
-        if (most := self._manner.max_in_flight) is not None:
-            planned = planned[: max(0, most - len(self._ledger.of(Phase.SUBMITTED)))]
-        return planned
+        room = self._manner.max_in_flight - len(self._ledger.of(Phase.SUBMITTED))
+        return self._ledger.of(Phase.PLANNED)[: max(0, room)]
 
     def submit_no_more(self, error: OdiRouterError) -> None:
         """

@@ -7,14 +7,12 @@ import logging
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, TypeVar
 
-from airflow_provider_odirouter.compat import TriggerFailureReason
 from airflow_provider_odirouter.hooks import transport  # noqa: F401 - a kill must not wait for this, nor for a lock on it
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.images.threads import aside
-from airflow_provider_odirouter.models import Ending, RequestEvent
+from airflow_provider_odirouter.models import RequestEvent
 from airflow_provider_odirouter.operators.steps import by_hand
 from airflow_provider_odirouter.polling import Wait
 from airflow_provider_odirouter.triggers.canceling import Outcome, cancel_all, tell
@@ -35,24 +33,6 @@ def wait_here(hook: OdiRouterHook, waits: Sequence[Wait]) -> list[RequestEvent]:
             return await wait_for_all(twin, waits, first_look=0.0, note=log.info)
 
     return _on_a_loop(wait)
-
-
-def last_looks(
-    hook: OdiRouterHook, waits: Sequence[Wait], error: str, traceback: Sequence[str] | None
-) -> list[RequestEvent]:
-    """
-    Look once more at requests whose trigger has crashed, or did not end in time.
-
-    :param waits: Their deadline has passed.
-    :param error: Airflow's reason.
-    :param traceback: Of the trigger's crash.
-    """
-    log.error("%s: the worker looks at %d requests itself.\n%s", error, len(waits), "\n".join(traceback or ()))
-    if error == TriggerFailureReason.TRIGGER_TIMEOUT:
-        return wait_here(hook, waits)
-    crashed = {"ending": Ending.UNWATCHED, "reason": "its trigger has crashed (see the log)."}
-    events = wait_here(hook, [replace(wait, cancel_on_timeout=False) for wait in waits])
-    return [event.model_copy(update=crashed) if event.ending is Ending.TIMED_OUT else event for event in events]
 
 
 def cancel_here(hook: OdiRouterHook, endpoint: str, request_ids: Sequence[str], *, why: str) -> dict[str, Outcome]:

@@ -31,7 +31,7 @@ class Carried:
     def go_on_with(self, request_id: str) -> None:
         """Go on with a request that could not be cancelled."""
         if item := self.unwanted[request_id]:
-            self.items = [item if one.number == item.number else one for one in self.items]
+            self.items[item.number - 1] = item
 
     def remarks(self) -> Iterator[str]:
         """Say what the user should know of it."""

@@ -17,7 +17,7 @@ from airflow_provider_odirouter.errors import InvalidParametersError, Problem, S
 from airflow_provider_odirouter.images.files import read
 from airflow_provider_odirouter.images.paths import shown, url_of
 from airflow_provider_odirouter.images.stores import STORE_ADVICE, in_words, may_pass, reached
-from airflow_provider_odirouter.images.threads import TooSlowError, aside
+from airflow_provider_odirouter.images.threads import TooSlowError, tried_aside
 from airflow_provider_odirouter.models import IMAGE_EDIT_ENDPOINT, ImageEdit
 
 NAME = "name"
@@ -93,25 +93,38 @@ def _from_file(path: str, storage_conn_id: str | None) -> Iterator[Given | Probl
     if suffix not in {CSV, *JSON_LINES}:
         yield Problem("edits", f"{shown(path)} must end with .jsonl (a JSON object a line) or .csv")
         return
+    content = _content(path, storage_conn_id)
+    if isinstance(content, Problem):
+        yield content
+        return
+    if len(content) > MOST_BYTES:
+        yield Problem("edits", f"{shown(path)} has more than {MOST_BYTES // 2**20} MiB")
+        return
     try:
-        content = aside(lambda: read(reached(path, storage_conn_id), MOST_BYTES), seconds=READ_SECONDS)
-        if len(content) > MOST_BYTES:
-            yield Problem("edits", f"{shown(path)} has more than {MOST_BYTES // 2**20} MiB")
-            return
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         yield Problem(f"line {line}", f"{shown(path)} is not in UTF-8")
         return
-    except Exception as error:
-        # Whatever a store's client raises.
-        words = str(error) if isinstance(error, TooSlowError) else in_words(error, path, storage_conn_id)
-        if isinstance(error, TooSlowError) or may_pass(error, path):
-            what = f"The list of edits {shown(path)} cannot be read: {words}. Nothing was submitted yet."
-            raise StorageError(what, advice=STORE_ADVICE) from error
-        yield Problem("edits", f"{shown(path)} cannot be read: {words}")
-        return
     yield from _csv(text) if suffix == CSV else _json_lines(text)
+
+
+def _content(path: str, storage_conn_id: str | None) -> bytes | Problem:
+    try:
+        content = tried_aside(lambda: read(reached(path, storage_conn_id), MOST_BYTES), seconds=READ_SECONDS)
+    except TooSlowError as error:
+        raise _not_read(path, str(error)) from error
+    if not isinstance(content, Exception):
+        return content
+    words = in_words(content, path, storage_conn_id)
+    if may_pass(content, path):
+        raise _not_read(path, words) from content
+    return Problem("edits", f"{shown(path)} cannot be read: {words}")
+
+
+def _not_read(path: str, words: str) -> StorageError:
+    what = f"The list of edits {shown(path)} cannot be read: {words}. Nothing was submitted yet."
+    return StorageError(what, advice=STORE_ADVICE)
 
 
 def _json_lines(text: str) -> Iterator[Given | Problem]:

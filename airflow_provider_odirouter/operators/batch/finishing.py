@@ -19,7 +19,7 @@ from airflow_provider_odirouter.errors import (
 from airflow_provider_odirouter.images.files import write_whole
 from airflow_provider_odirouter.images.paths import shown, url_of
 from airflow_provider_odirouter.images.stores import in_words, reached
-from airflow_provider_odirouter.images.threads import aside
+from airflow_provider_odirouter.images.threads import tried_aside
 from airflow_provider_odirouter.models import IMAGE_EDIT_ENDPOINT, BatchItem, Phase
 from airflow_provider_odirouter.records import BATCH_XCOM, WAVE_XCOM, BatchRecord
 
@@ -72,15 +72,12 @@ def write_manifest(items: Sequence[BatchItem], *, output_path: str, storage_conn
     """
     lines = [json.dumps(item.to_manifest(), ensure_ascii=False).encode() + b"\n" for item in items]
 
-    def write() -> str | Exception:
-        try:
-            path = reached(output_path, storage_conn_id) / f"{name}.jsonl"
-            write_whole(io.BytesIO(b"".join(lines)), path)
-            return url_of(path)
-        except Exception as error:  # noqa: BLE001 - of any store's client; in the main thread, it could be a kill
-            return error
+    def write() -> str:
+        path = reached(output_path, storage_conn_id) / f"{name}.jsonl"
+        write_whole(io.BytesIO(b"".join(lines)), path)
+        return url_of(path)
 
-    written = aside(write)
+    written = tried_aside(write)
     if isinstance(written, str):
         return written
     reason = in_words(written, output_path, storage_conn_id)

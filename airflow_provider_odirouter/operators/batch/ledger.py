@@ -18,7 +18,7 @@ from airflow_provider_odirouter.errors import BatchStateError, StorageError
 from airflow_provider_odirouter.images.files import make_folder, read, write_whole
 from airflow_provider_odirouter.images.paths import without_password
 from airflow_provider_odirouter.images.stores import in_words, reached
-from airflow_provider_odirouter.images.threads import aside
+from airflow_provider_odirouter.images.threads import tried_aside
 from airflow_provider_odirouter.models import BatchItem, Phase
 
 if TYPE_CHECKING:
@@ -245,14 +245,7 @@ class Ledger:
         self._in_store(name, write, "written")
 
     def _in_store(self, name: str, do: Callable[[ObjectStoragePath], T], done: str) -> T:
-        def attempt() -> T | Exception:
-            try:
-                return do(self._folder() / name)
-            except Exception as error:  # noqa: BLE001 - whatever a store's client raises
-                return error
-
-        # Not in the main thread, where it could be a kill.
-        outcome = aside(attempt)
+        outcome = tried_aside(lambda: do(self._folder() / name))
         if isinstance(outcome, Exception):
             reason = in_words(outcome, self._output_path, self._storage_conn_id)
             raise StorageError(

@@ -69,8 +69,6 @@ class Submitting:
         :param workers: How many at a time; as many edits are in memory with their pictures.
         :raises StorageError: If it cannot be noted what is submitted.
         """
-        # Before the threads share it.
-        self._hook.settings  # noqa: B018
         report = Report("%d of %d edits are submitted.", len(items))
         try:
             side_by_side([partial(self._one, item, report) for item in items], workers=workers)
