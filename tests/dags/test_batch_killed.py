@@ -240,7 +240,8 @@ def test_airflows_own_timeout_on_the_worker_counts_as_the_deadline_and_not_as_a_
     dag = batch(
         THREE,
         tmp_path,
-        execution_timeout=timedelta(seconds=2),
+        # Enough for the second try, and for an Airflow that is not loaded yet when the first begins.
+        execution_timeout=timedelta(seconds=10),
         cancel_on_timeout=cancels,
         cancel_on_kill=not cancels,
         on_retry_callback=go_on,

@@ -261,7 +261,8 @@ def test_nothing_is_submitted_any_more_when_the_execution_timeout_has_passed_whi
             Begun,
             deferrable=True,
             max_in_flight=1,
-            execution_timeout=timedelta(seconds=3),
+            # Enough for an Airflow that is not loaded yet.
+            execution_timeout=timedelta(seconds=12),
             retries=0,
         )
     )
