@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
-from airflow_provider_odirouter.images import landing
+from airflow_provider_odirouter.images import landing, threads
 from airflow_provider_odirouter.models import BatchItem
 from airflow_provider_odirouter.operators import steps
 from airflow_provider_odirouter.operators.batch import ledger, submitting
@@ -70,7 +70,10 @@ def test_a_kill_cancels_all_also_what_was_being_submitted(
     sandbox: Sandbox,
     listeners: list[Listener],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # The kill may come just before a wait begins: by its end, so few edits could all be submitted.
+    monkeypatch.setattr(threads, "HEARTBEAT", 0.05)
     sandbox.configure(run_seconds=60, latency_seconds=0.2)
     dag = batch(prompts(*map(str, range(10))), tmp_path, killed, max_concurrent_submits=3, retries=0)
     listeners.append(kill_at(action, number, sandbox))
@@ -82,7 +85,7 @@ def test_a_kill_cancels_all_also_what_was_being_submitted(
     assert actions(sandbox).count("status") <= looks + 3  # those that were under way
     cancelled = [entry.request_id for entry in sandbox.journal if entry.action == "cancel"]
     assert set(cancelled) == {request.request_id for request in sandbox.requests}
-    assert sandbox.paid == 10 if action == "status" else sandbox.paid < number + 3
+    assert sandbox.paid == 10 if action == "status" else sandbox.paid < 10
     assert set(phases(tmp_path)) == {"planned"}
 
 
