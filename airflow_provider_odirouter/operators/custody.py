@@ -13,8 +13,9 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_odirouter.compat import AirflowTaskTimeout, TaskDeferred
-from airflow_provider_odirouter.operators.steps import by_hand, cancel
+from airflow_provider_odirouter.operators.steps import cancel
 from airflow_provider_odirouter.polling import OVER_AFTER_CANCEL
+from airflow_provider_odirouter.triggers.canceling import by_hand
 from airflow_provider_odirouter.triggers.ownership import WaitingTask, task_state
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class Custody:
                 log.warning(
                     "The task is killed. %s cancelled now; if nothing more is said of it, cancel it by hand: %s",
                     _in_words(request_ids),
-                    by_hand(self._hook, self._endpoint, request_ids[0]),
+                    by_hand(self._hook.odirouter_conn_id, self._endpoint, request_ids[0]),
                 )
             self._cancel()
         self.stop_if_killed()

@@ -35,7 +35,6 @@ from airflow_provider_odirouter.models import (
     RequestResult,
 )
 from airflow_provider_odirouter.polling import (
-    CANCEL_FATES,
     SUBMITS_ANEW,
     Cancel,
     Look,
@@ -46,6 +45,7 @@ from airflow_provider_odirouter.polling import (
     watch,
 )
 from airflow_provider_odirouter.records import FAILURE_XCOM, REQUEST_XCOM, FailureRecord, RequestRecord
+from airflow_provider_odirouter.triggers.canceling import tell
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
@@ -153,26 +153,15 @@ def last_looks(
     return [event.model_copy(update=crashed) if event.ending is Ending.TIMED_OUT else event for event in events]
 
 
-def by_hand(hook: OdiRouterHook, endpoint: str, request_id: str) -> str:
-    """Return the call that cancels a request by hand."""
-    return f"OdiRouterHook({hook.odirouter_conn_id!r}).cancel({endpoint!r}, {request_id!r})"
-
-
 def cancel(hook: OdiRouterHook, endpoint: str, request_id: str) -> CancelOutcome | OdiRouterError:
     """Cancel a request that nobody will wait for, and say in the log what that came to."""
+    outcome: CancelOutcome | OdiRouterError
     try:
         # A client of its own: a signal handler may have interrupted the other one in the middle of a call.
         outcome = hook.twin().cancel(endpoint, request_id)
     except OdiRouterError as error:
-        log.error(  # noqa: TRY400 - the text says it all
-            "Request %s may be running with nobody waiting for it, and be paid: %s To cancel it by hand: %s",
-            request_id,
-            error,
-            by_hand(hook, endpoint, request_id),
-        )
-        return error
-    level = logging.ERROR if outcome is CancelOutcome.UNSUPPORTED else logging.INFO
-    log.log(level, "Request %s: %s.", request_id, CANCEL_FATES[outcome])
+        outcome = error
+    tell({request_id: outcome}, conn_id=hook.odirouter_conn_id, endpoint=endpoint, log=log.log)
     return outcome
 
 

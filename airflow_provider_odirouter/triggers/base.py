@@ -112,7 +112,10 @@ class WaitingTrigger(BaseTrigger):
         else:
             left = CANCEL_TIMEOUT - (asyncio.get_running_loop().time() - began)
             outcomes = await cancel_all(OdiRouterHook(self.odirouter_conn_id), self.endpoint, request_ids, seconds=left)
-        tell(outcomes, why="The task was killed.", by_hand=self._by_hand, log=self.log.log)
-
-    def _by_hand(self, request_id: str) -> str:
-        return f"OdiRouterHook({self.odirouter_conn_id!r}).cancel({self.endpoint!r}, {request_id!r})"
+        tell(
+            outcomes,
+            conn_id=self.odirouter_conn_id,
+            endpoint=self.endpoint,
+            log=self.log.log,
+            why="The task was killed.",
+        )

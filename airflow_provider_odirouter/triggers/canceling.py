@@ -36,28 +36,34 @@ async def cancel_all(
     return {one: _outcome(result, seconds) for one, result in zip(cancels, results, strict=True)}
 
 
+def by_hand(conn_id: str, endpoint: str, request_id: str) -> str:
+    """Return the call that cancels a request by hand."""
+    return f"OdiRouterHook({conn_id!r}).cancel({endpoint!r}, {request_id!r})"
+
+
 def tell(
     outcomes: Mapping[str, Outcome],
     *,
-    why: str,
-    by_hand: Callable[[str], str],
+    conn_id: str,
+    endpoint: str,
     log: Callable[[int, str], object],
+    why: str = "",
 ) -> None:
     """
     Say in the log what the cancels came to.
 
-    :param why: Why they were made, as a sentence.
-    :param by_hand: Makes the call that cancels a request of its id.
     :param log: Takes a level and a text.
+    :param why: Why they were made, as a sentence.
     """
     alike: defaultdict[tuple[int, str], list[str]] = defaultdict(list)
     for request_id, outcome in outcomes.items():
         alike[_level_and_fate(outcome)].append(request_id)
     for (level, fate), request_ids in alike.items():
         shown = ", ".join(request_ids[:LONGEST_LIST]) + ("…" if len(request_ids) > LONGEST_LIST else "")
-        text = f"{why} {f'{len(request_ids):,} requests' if len(request_ids) > 1 else 'Request'} {shown}{fate}."
+        which = f"{len(request_ids):,} requests" if len(request_ids) > 1 else "Request"
+        text = f"{why} {which} {shown}{fate}.".lstrip()
         if level == logging.ERROR:
-            text += f" To cancel it by hand: {by_hand(request_ids[0])}"
+            text += f" To cancel it by hand: {by_hand(conn_id, endpoint, request_ids[0])}"
         log(level, text)
 
 

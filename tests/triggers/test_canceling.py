@@ -83,8 +83,12 @@ def told(outcomes: dict[str, Outcome]) -> list[tuple[int, str]]:
     def log(level: int, text: str) -> Any:
         lines.append((level, text))
 
-    tell(outcomes, why="The task was killed.", by_hand=lambda one: f"cancel({one!r})", log=log)
+    tell(outcomes, conn_id="shop", endpoint=ENDPOINT, log=log, why="The task was killed.")
     return lines
+
+
+def by_hand(request_id: str) -> str:
+    return f"To cancel it by hand: OdiRouterHook('shop').cancel('gpt_image_1_edit', '{request_id}')"
 
 
 def test_those_with_the_same_fate_are_told_together() -> None:
@@ -101,9 +105,9 @@ def test_those_with_the_same_fate_are_told_together() -> None:
     assert (level, text) == (logging.INFO, "The task was killed. 2 requests one, three: It was cancelled.")
     assert [level for level, _ in bad] == [logging.ERROR] * 2
     assert "2 requests two, five may be running with nobody waiting for it, and be paid" in bad[0][1]
-    assert bad[0][1].endswith("(It broke. A retry may succeed). To cancel it by hand: cancel('two')")
+    assert bad[0][1].endswith(f"(It broke. A retry may succeed). {by_hand('two')}")
     assert "Request four: The endpoint cannot cancel: it runs on and may be paid." in bad[1][1]
-    assert bad[1][1].endswith("To cancel it by hand: cancel('four')")
+    assert bad[1][1].endswith(by_hand("four"))
 
 
 @pytest.mark.parametrize(("number", "more"), [(LONGEST_LIST, False), (LONGEST_LIST + 1, True)])

@@ -13,7 +13,6 @@ from airflow_provider_odirouter.hooks import transport  # noqa: F401 - a kill mu
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.images.threads import aside
 from airflow_provider_odirouter.models import RequestEvent
-from airflow_provider_odirouter.operators.steps import by_hand
 from airflow_provider_odirouter.polling import Wait
 from airflow_provider_odirouter.triggers.canceling import Outcome, cancel_all, tell
 from airflow_provider_odirouter.triggers.waiting import wait_for_all
@@ -51,7 +50,7 @@ def cancel_here(hook: OdiRouterHook, endpoint: str, request_ids: Sequence[str], 
     thread = threading.Thread(target=cancel, name="odirouter-cancel")
     thread.start()
     thread.join()
-    tell(outcomes, why=why, by_hand=lambda request_id: by_hand(hook, endpoint, request_id), log=log.log)
+    tell(outcomes, conn_id=hook.odirouter_conn_id, endpoint=endpoint, log=log.log, why=why)
     return outcomes
 
 
