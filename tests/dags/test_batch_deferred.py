@@ -9,39 +9,17 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_odirouter.compat import TRIGGER_FAIL_REPR, TaskDeferred, TriggerFailureReason
 from airflow_provider_odirouter.errors import NoAnswerError
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.operators.image_edit_batch import OdiRouterImageEditBatchOperator
 from airflow_provider_odirouter.records import WAVE_XCOM
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 from tests.conftest import Listener, actions, spent
+from tests.dags.abandoned import CRASH, TIMEOUT, AbandonedBatch
 from tests.dags.batches import FIVE, THREE, Again, FinalError, batch, landed, manifest, phases
 from tests.dags.conftest import HAS_STORE, Run, RunDag, clear, kill_task
 
 pytestmark = pytest.mark.usefixtures("look_at_once")
-
-TIMEOUT = TriggerFailureReason.TRIGGER_TIMEOUT.value
-CRASH = TriggerFailureReason.TRIGGER_FAILURE.value
-
-
-class Abandoned(OdiRouterImageEditBatchOperator):
-    """Is deferred, and loses its trigger in its first try."""
-
-    def __init__(self, *, reason: str, meanwhile: Callable[[Any], None] = lambda _: None, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.reason = reason
-        self.meanwhile = meanwhile
-
-    def execute(self, context: Any) -> Any:
-        try:
-            return super().execute(context)
-        except TaskDeferred:
-            if context["ti"].try_number > 1:
-                raise
-        self.meanwhile(context)
-        arguments = {"error": self.reason, "traceback": ["Traceback of the trigger"]}
-        return self.resume_execution(TRIGGER_FAIL_REPR, arguments, context)
 
 
 @pytest.fixture
@@ -49,7 +27,7 @@ def lose(run_dag: RunDag, tmp_path: Path) -> Callable[..., Run]:
     """Runs a batch whose trigger ends for this reason."""
 
     def run(reason: str, **arguments: Any) -> Run:
-        return run_dag(batch(THREE, tmp_path, Abandoned, reason=reason, deferrable=True, **arguments))
+        return run_dag(batch(THREE, tmp_path, AbandonedBatch, reason=reason, deferrable=True, **arguments))
 
     return run
 

@@ -10,55 +10,13 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.execution_time.xcom import XCom
 
-from airflow_provider_odirouter.compat import TRIGGER_FAIL_REPR, TaskDeferred, TriggerFailureReason
 from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
-from airflow_provider_odirouter.sensors.request import OdiRouterRequestSensor
 from tests.conftest import ConfigureAt, Listener, actions, spent
+from tests.dags.abandoned import CRASH, TIMEOUT, AbandonedEdit, AbandonedSensor
 from tests.dags.conftest import HAS_STORE, Run, RunDag, edit, kill_task, needs_store
 
 pytestmark = pytest.mark.usefixtures("look_at_once")
-
-TIMEOUT = TriggerFailureReason.TRIGGER_TIMEOUT.value
-CRASH = TriggerFailureReason.TRIGGER_FAILURE.value
-
-
-def resume(task: Any, error: str, context: Any) -> Any:
-    """Do what a worker does with a task whose trigger is gone."""
-    arguments = {"error": error, "traceback": ["Traceback of the trigger"]}
-    return task.resume_execution(TRIGGER_FAIL_REPR, arguments, context)
-
-
-class Abandoned(OdiRouterImageEditOperator):
-    """Is deferred, and loses its trigger in its first try."""
-
-    def __init__(self, *, reason: str, meanwhile: Callable[[Any], None] = lambda _: None, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.reason = reason
-        self.meanwhile = meanwhile
-
-    def execute(self, context: Any) -> Any:
-        try:
-            return super().execute(context)
-        except TaskDeferred:
-            if context["ti"].try_number > 1:
-                raise
-        self.meanwhile(context)
-        return resume(self, self.reason, context)
-
-
-class AbandonedSensor(OdiRouterRequestSensor):
-    """A sensor that is deferred, and loses its trigger."""
-
-    def __init__(self, *, reason: str, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.reason = reason
-
-    def execute(self, context: Any) -> Any:
-        try:
-            return super().execute(context)
-        except TaskDeferred:
-            return resume(self, self.reason, context)
 
 
 @pytest.fixture
@@ -66,7 +24,7 @@ def lose(run_dag: RunDag, pictures: Path) -> Callable[..., Run]:
     """Runs an edit whose trigger ends for this reason."""
 
     def run(reason: str, **arguments: Any) -> Run:
-        return run_dag(edit(pictures, Abandoned, reason=reason, deferrable=True, **arguments))
+        return run_dag(edit(pictures, AbandonedEdit, reason=reason, deferrable=True, **arguments))
 
     return run
 
