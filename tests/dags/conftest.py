@@ -10,13 +10,14 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.sdk import DAG
-from airflow.sdk.execution_time import context, task_runner
+from airflow.sdk.execution_time import context, supervisor, task_runner
 
 from airflow_provider_odirouter.compat import TaskDeferred
 from airflow_provider_odirouter.durability import KEY
@@ -29,9 +30,13 @@ needs_store = pytest.mark.skipif(not HAS_STORE, reason="before Airflow 3.3 there
 
 
 @pytest.fixture(scope="session")
-def airflow_db() -> None:
+def airflow_db() -> Iterator[None]:
     """Airflow's tables, in this test process's own home."""
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
+    with pytest.MonkeyPatch.context() as patch:
+        # As Airflow 3.3 does itself: before, it builds its API anew for each task, for four seconds.
+        patch.setattr(supervisor, "in_process_api_server", cache(supervisor.in_process_api_server))
+        yield
 
 
 @dataclass(frozen=True)
