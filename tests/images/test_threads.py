@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_odirouter.images.threads import WORKERS, TooSlowError, aside, side_by_side
+from airflow_provider_odirouter.images.threads import WORKERS, TooSlowError, aside, side_by_side, tried_aside
 from tests.images.conftest import Kill, KilledError
 
 Job = Callable[[], Any]
@@ -99,6 +99,18 @@ def test_a_kill_does_not_wait_for_what_runs(kill: Kill, release: threading.Event
     assert stop.is_set()
     assert 1 <= len(begun) <= WORKERS
     assert not release.is_set()
+
+
+def test_what_a_job_raises_is_an_answer_and_a_kill_is_none(kill: Kill, release: threading.Event) -> None:
+    error = OSError("no such bucket")
+    assert tried_aside(partial(fail, error)) is error
+
+    def job() -> None:
+        kill()
+        release.wait()
+
+    with pytest.raises(KilledError):
+        tried_aside(job)
 
 
 def test_a_kill_while_the_others_end_after_an_error_does_not_wait_either(kill: Kill, release: threading.Event) -> None:
