@@ -185,7 +185,7 @@ def test_a_submit_that_airflow_ends_is_lost_and_not_tried_again(
     run_dag: RunDag, sandbox: Sandbox, pictures: Path
 ) -> None:
     sandbox.configure(hang=True, fault_actions={"submit"}, fault_after_effect=True)
-    run = run_dag(edit(pictures, execution_timeout=timedelta(seconds=2)))
+    run = run_dag(edit(pictures, execution_timeout=timedelta(seconds=4)))
     assert run.is_final
     assert "execution_timeout ended the submit" in run.error
     assert (sandbox.paid, spent(sandbox)) == (1, (1, 0))

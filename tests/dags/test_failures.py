@@ -243,7 +243,7 @@ def test_a_request_that_cannot_be_cancelled_is_told_loudly(
 ) -> None:
     monkeypatch.setitem(repeats.PATIENCE, Action.CANCEL, 0.0)
     sandbox.configure(run_seconds=60, server_errors=None, fault_actions={"cancel"})
-    run = run_dag(edit(pictures, timeout=1, retries=0, execution_timeout=timedelta(seconds=1)))
+    run = run_dag(edit(pictures, timeout=1, retries=0))
     assert "It could not be cancelled" in run.error
     assert "To cancel it by hand: OdiRouterHook(…).cancel('gpt_image_1_edit'" in run.error
 

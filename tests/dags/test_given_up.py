@@ -154,7 +154,7 @@ def test_airflows_own_timeout_on_the_worker_counts_as_the_deadline_and_not_as_a_
     sandbox.configure(run_seconds=3600, hang=True, fault_actions={"status"})
     dag = edit(
         pictures,
-        execution_timeout=timedelta(seconds=2),
+        execution_timeout=timedelta(seconds=5),
         cancel_on_timeout=cancels,
         cancel_on_kill=not cancels,
         on_retry_callback=go_on,
