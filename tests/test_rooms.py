@@ -10,10 +10,11 @@ import pytest
 PACKAGE = "airflow_provider_odirouter"
 ROOT = Path(__file__).parents[1] / PACKAGE
 
-CORE = {"errors", "models", "protocol", "polling"}
+CORE = {"errors", "places", "models", "protocol", "polling"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
-    "models": {"errors"},
+    "places": set(),
+    "models": {"errors", "places"},
     "protocol": {"errors", "models"},
     "polling": {"errors", "models"},
     "hooks": {"errors", "models", "protocol", "compat", "get_provider_info"},
@@ -31,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compat": set(),
     "get_provider_info": set(),
 }
-PURE = ("errors", "models", "protocol", "polling", "progress", "records")
+PURE = ("errors", "places", "models", "protocol", "polling", "progress", "records")
 WITHOUT_AIRFLOW = (*PURE, "sandbox")
 IMPURE_MODULES = {"time", "asyncio", "socket", "random", "airflow", "httpx", "aiohttp"}
 

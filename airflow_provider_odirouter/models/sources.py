@@ -6,11 +6,12 @@ An upstream edit's manifest stands for all its outputs, so that edits can be cha
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
+
+from airflow_provider_odirouter.places import as_text, is_path
 
 MOST_IMAGES = 16
 
@@ -25,8 +26,8 @@ def _outputs(value: object) -> Sequence[object] | None:
 
 def _source(value: object) -> object:
     """Take a path as text, and a manifest as its only output."""
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
+    if is_path(value):
+        return as_text(value)
     outputs = _outputs(value)
     if outputs is None:
         return value
@@ -42,7 +43,7 @@ def _source(value: object) -> object:
 
 def _sources(value: object) -> object:
     """Take one picture or manifest, or any collection of them; count here: pydantic counts the good ones only."""
-    if isinstance(value, str | os.PathLike) or _outputs(value) is not None:
+    if isinstance(value, str) or is_path(value) or _outputs(value) is not None:
         value = (value,)
     if isinstance(value, Iterable) and not isinstance(value, bytes | Mapping):
         # A manifest without outputs stays in its place, for _source() to complain of.

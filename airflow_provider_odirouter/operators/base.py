@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_odirouter.places import AsText
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
@@ -14,6 +16,7 @@ class OdiRouterTask:
     """A task with a hook that goes on after any deferral; stands before Airflow's own class among the bases."""
 
     odirouter_conn_id: str
+    output_path = AsText()
     _hook: OdiRouterHook | None = None
 
     @property

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from airflow_provider_odirouter.operators.literals import open_fields
 from airflow_provider_odirouter.operators.queue import OdiRouterQueueOperator
+from airflow_provider_odirouter.places import AsText, Place
 
 if TYPE_CHECKING:
     from airflow.sdk import XComArg
 
-Pictures: TypeAlias = "str | PathLike[str] | Mapping[str, Any] | XComArg"
+Pictures: TypeAlias = "Place | Mapping[str, Any] | XComArg"
 """A picture's URL or path, an upstream edit's manifest, or an upstream task's output that will be one of these."""
 
 EDIT_FIELDS = (
@@ -58,6 +58,8 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
 
     template_fields: Sequence[str] = (*EDIT_FIELDS, "odirouter_conn_id", "output_path", "storage_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {}
+    images = AsText()
+    mask = AsText()
 
     def __init__(
         self,
@@ -80,9 +82,8 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
 
         super().__init__(endpoint=ImageEdit.ENDPOINT, parameters={}, **kwargs)
         self.prompt = prompt
-        # Airflow 3.1 takes a path for an upstream task's output, since both can be resolved.
-        self.images = list(map(_as_text, images)) if isinstance(images, list | tuple) else _as_text(images)
-        self.mask = _as_text(mask)
+        self.images = images
+        self.mask = mask
         self.input_fidelity = input_fidelity
         self.n = n
         self.size = size
@@ -144,7 +145,3 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
         values = {name: getattr(self, name) for name in EDIT_FIELDS}
         # A template that renders to nothing sets nothing; but what is required is missed.
         return {name: None if value == "" and name != "prompt" else value for name, value in values.items()}
-
-
-def _as_text(value: Any) -> Any:
-    return fspath(value) if isinstance(value, PathLike) else value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 from uuid import uuid4
 
@@ -13,6 +12,7 @@ from airflow.sdk import BaseOperator
 from airflow_provider_odirouter.operators.base import OdiRouterTask, check_count, check_seconds
 from airflow_provider_odirouter.operators.literals import check_edits, is_open
 from airflow_provider_odirouter.operators.queue import SAFETY_MARGIN
+from airflow_provider_odirouter.places import AsText, Place
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ENDPOINT = "gpt_image_1_edit"
 
-Edits: TypeAlias = "Sequence[Mapping[str, Any]] | str | PathLike[str] | XComArg"
+Edits: TypeAlias = "Sequence[Mapping[str, Any]] | Place | XComArg"
 """A list of edits, the path of one, or an upstream task's output that will be one of these."""
 
 
@@ -73,13 +73,15 @@ class OdiRouterImageEditBatchOperator(OdiRouterTask, BaseOperator):
 
     template_fields: Sequence[str] = ("edits", "defaults", "output_path", "odirouter_conn_id", "storage_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"edits": "json", "defaults": "json"}
+    edits = AsText()
+    defaults = AsText()
     ui_color = "#e8e0ff"
 
     def __init__(
         self,
         *,
         edits: Edits,
-        output_path: str,
+        output_path: Place,
         defaults: Mapping[str, Any] | None = None,
         storage_conn_id: str | None = None,
         odirouter_conn_id: str = "odirouter_default",
@@ -103,7 +105,7 @@ class OdiRouterImageEditBatchOperator(OdiRouterTask, BaseOperator):
             raise ValueError(f"on_item_failure must be 'continue' or 'fail', not {on_item_failure!r}")
         if on_lost_submit not in ("submit", "fail"):
             raise ValueError(f"on_lost_submit must be 'submit' or 'fail', not {on_lost_submit!r}")
-        self.edits = fspath(edits) if isinstance(edits, PathLike) else edits
+        self.edits = edits
         self.defaults = defaults
         self.output_path = output_path
         self.storage_conn_id = storage_conn_id
@@ -120,8 +122,8 @@ class OdiRouterImageEditBatchOperator(OdiRouterTask, BaseOperator):
         self._custody: Custody | None = None
         self._manifest: str | None = None
         # A mapped task is made anew on the worker, where execute() checks: what it finds there is final.
-        if not getattr(self, "_BaseOperator__from_mapped", False) and isinstance(edits, list | tuple):
-            check_edits(edits, None if is_open(defaults) else defaults or {})
+        if not getattr(self, "_BaseOperator__from_mapped", False) and isinstance(self.edits, list | tuple):
+            check_edits(self.edits, None if is_open(self.defaults) else self.defaults or {})
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check all edits, go on where an earlier try has stopped, and return the counts."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.definitions._internal.types import SET_DURING_EXECUTION
+
+from airflow_provider_odirouter.places import is_path
 
 if TYPE_CHECKING:
     from airflow_provider_odirouter.errors import Problem
@@ -25,7 +26,7 @@ def is_open(value: object) -> bool:
 
     A dictionary is known, whatever its values are: see :func:`open_fields`.
     """
-    if value is SET_DURING_EXECUTION or (hasattr(value, "resolve") and not isinstance(value, PathLike)):
+    if value is SET_DURING_EXECUTION or (hasattr(value, "resolve") and not is_path(value)):
         return True
     if isinstance(value, str):
         return "{{" in value or "{%" in value

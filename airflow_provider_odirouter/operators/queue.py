@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_odirouter.durability import Memory, OnLostSubmit, Submitted
     from airflow_provider_odirouter.models import RequestEvent
     from airflow_provider_odirouter.operators.custody import Custody
+    from airflow_provider_odirouter.places import Place
     from airflow_provider_odirouter.polling import Wait
     from airflow_provider_odirouter.records import RequestRecord
 
@@ -79,7 +80,7 @@ class OdiRouterQueueOperator(OdiRouterTask, BaseOperator):
         endpoint: str,
         parameters: Mapping[str, Any],
         odirouter_conn_id: str = "odirouter_default",
-        output_path: str | None = None,
+        output_path: Place | None = None,
         storage_conn_id: str | None = None,
         deferrable: bool = True,
         wait_for_completion: bool = True,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_odirouter.models import RequestEvent
+    from airflow_provider_odirouter.places import Place
 
 
 class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
@@ -49,7 +50,7 @@ class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
         request_id: str,
         endpoint: str = "gpt_image_1_edit",
         odirouter_conn_id: str = "odirouter_default",
-        output_path: str | None = None,
+        output_path: Place | None = None,
         storage_conn_id: str | None = None,
         deferrable: bool = True,
         poll_interval: float = 5.0,

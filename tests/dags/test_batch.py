@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from airflow.sdk import Asset
+from airflow.sdk import Asset, ObjectStoragePath
 
 from airflow_provider_odirouter.operators.batch import report
 from airflow_provider_odirouter.operators.image_edit_batch import OdiRouterImageEditBatchOperator
@@ -41,6 +41,24 @@ def test_all_edits_are_submitted_and_land(
         assert output["content_type"] == "image/webp"
     assert spent(sandbox) == (3, 0)
     assert actions(sandbox)[:3] == ["submit"] * 3
+
+
+def test_pictures_may_be_paths_that_are_no_text(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path, tmp_path: Path
+) -> None:
+    coffee, mask = pictures / "coffee.png", ObjectStoragePath(f"file://{pictures}/coffee-mask.png")
+    edits = [
+        {"images": coffee, "prompt": "Red"},
+        {"images": [ObjectStoragePath(f"file://{coffee}")], "prompt": "Green", "mask": mask},
+        {"prompt": "Blue"},
+    ]
+    run = run_dag(batch(edits, tmp_path, defaults={"images": (coffee, mask)}))
+
+    assert run.state == "success", run.error
+    assert [line["edit"]["images"] for line in manifest(tmp_path)] == [[str(coffee)]] * 2 + [
+        [str(coffee), str(pictures / "coffee-mask.png")]
+    ]
+    assert "mask" in sandbox.requests[1].parameters
 
 
 def test_the_summary_tells_from_when_to_when_and_counts_pictures_not_edits(

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
-from airflow.sdk import DAG
+from airflow.sdk import DAG, ObjectStoragePath, task
 from PIL import Image
 
 from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
@@ -50,6 +51,44 @@ def test_an_edit_lands_its_pictures_wherever_it_waits(
     assert set(submit.body) == {"prompt", "images", "mask", "n", "output_format"}
     assert actions(sandbox)[-3:] == ["result", "file", "file"]
     assert not any(entry.authorization_sent for entry in sandbox.journal if entry.action == "file")
+
+
+def test_what_lies_in_a_store_may_be_said_with_airflows_own_paths(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path, tmp_path: Path
+) -> None:
+    """Such as an upstream task returns; Airflow itself takes some of them for an output that is to be resolved."""
+    shelf, home = ObjectStoragePath(f"file://{pictures}"), ObjectStoragePath(f"file://{tmp_path}")
+
+    @task
+    def pick() -> ObjectStoragePath:
+        return shelf / "coffee.png"
+
+    @task
+    def place() -> ObjectStoragePath:
+        return home / "edited"
+
+    with DAG("edit") as dag:
+        picked: Any = pick()
+        OdiRouterImageEditOperator(
+            task_id="edit",
+            prompt="Hot chocolate",
+            images=[picked, shelf / "chelsea.png"],
+            mask=shelf / "coffee-mask.png",
+            output_path=home / "drawn",
+            deferrable=False,
+        )
+        OdiRouterImageEditOperator(
+            task_id="again", prompt="Tea", images=picked, output_path=cast("Any", place()), deferrable=False
+        )
+    run = run_dag(dag)
+
+    assert run.state == "success", run.errors
+    bodies = sorted((request.parameters for request in sandbox.requests), key=lambda body: str(body["prompt"]))
+    assert [(body["prompt"], len(body["images"]), "mask" in body) for body in bodies] == [
+        ("Hot chocolate", 2, True),
+        ("Tea", 1, False),
+    ]
+    assert [len(list((tmp_path / folder).glob("*.png"))) for folder in ("drawn", "edited")] == [1, 1]
 
 
 def test_request_id_and_link_are_there_before_the_wait(

@@ -7,15 +7,12 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from os import PathLike, fspath
 from pathlib import PurePosixPath
 from typing import Any, NoReturn
 
-from airflow.sdk import ObjectStoragePath
-
 from airflow_provider_odirouter.errors import InvalidParametersError, Problem, StorageError
 from airflow_provider_odirouter.images.files import read
-from airflow_provider_odirouter.images.paths import shown, url_of
+from airflow_provider_odirouter.images.paths import shown
 from airflow_provider_odirouter.images.stores import STORE_ADVICE, in_words, may_pass, reached
 from airflow_provider_odirouter.images.threads import TooSlowError, tried_aside
 from airflow_provider_odirouter.models import IMAGE_EDIT_ENDPOINT, ImageEdit
@@ -62,10 +59,8 @@ def edits_of(value: Any, *, storage_conn_id: str | None = None) -> Listing:
     :raises InvalidParametersError: If it is neither.
     :raises StorageError: If the store does not give out the file now, but may do so later.
     """
-    if isinstance(value, ObjectStoragePath):
-        value = url_of(value)
-    if isinstance(value, str | PathLike):
-        found = list(_from_file(fspath(value), storage_conn_id))
+    if isinstance(value, str):
+        found = list(_from_file(value, storage_conn_id))
     elif isinstance(value, Iterable) and not isinstance(value, bytes | Mapping):
         found = [_from_list(index, item) for index, item in enumerate(value)]
     else:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_odirouter.errors import InvalidParametersError, StorageError
 from airflow_provider_odirouter.operators.batch import edits as edits_module
@@ -92,11 +91,6 @@ def test_a_list_that_a_template_rendered_to_text_is_recognized(text: str) -> Non
 
 
 # --- Files
-
-
-def test_a_file_may_be_named_in_every_way_that_python_knows(write: Write) -> None:
-    path = write('{"prompt": "Blue"}\n')
-    assert values(path) == values(Path(path)) == values(ObjectStoragePath(f"file://{path}")) == [{"prompt": "Blue"}]
 
 
 def test_a_list_in_a_store_is_read_through_its_connection(s3: S3) -> None:

@@ -1,0 +1,66 @@
+"""
+Where something lies, as text: whatever kind of path it was said with.
+
+Pure, and light: Dags are parsed with it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeAlias
+
+
+class StorePath(Protocol):
+    """Airflow's ``ObjectStoragePath``: an ``os.PathLike`` only where ``universal_pathlib`` is older than 0.3."""
+
+    @property
+    def protocol(self) -> str:
+        """What stands before ``://``."""
+
+    @property
+    def path(self) -> str:
+        """What follows, without a connection."""
+
+
+Place: TypeAlias = str | os.PathLike[str] | StorePath
+"""A path or URL; as text, or as an object whose text it is."""
+
+
+def is_path(value: object) -> bool:
+    """Return whether a value is a path object."""
+    return isinstance(value, os.PathLike) or (hasattr(value, "protocol") and hasattr(value, "path"))
+
+
+def as_text(value: Any) -> Any:
+    """
+    Return a value with texts in the place of path objects, also of those in lists and dictionaries.
+
+    Airflow takes a path that is no ``os.PathLike`` for an upstream task's output, since both can be resolved; before
+    3.2, it does so with any.
+    """
+    match value:
+        case str():
+            return value
+        case Mapping():
+            return {key: as_text(one) for key, one in value.items()}
+        case list():
+            return [as_text(one) for one in value]
+        case tuple():
+            return tuple(as_text(one) for one in value)
+    if is_path(value):
+        return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+    return value
+
+
+class AsText:
+    """An attribute that holds :func:`as_text`, whoever sets it: a Dag, or Airflow with what it has rendered."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"_{name}"
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        return self if instance is None else getattr(instance, self._name)
+
+    def __set__(self, instance: object, value: object) -> None:
+        setattr(instance, self._name, as_text(value))
