@@ -8,27 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeAlias
-
-
-class StorePath(Protocol):
-    """Airflow's ``ObjectStoragePath``: an ``os.PathLike`` only where ``universal_pathlib`` is older than 0.3."""
-
-    @property
-    def protocol(self) -> str:
-        """What stands before ``://``."""
-
-    @property
-    def path(self) -> str:
-        """What follows, without a connection."""
-
-
-Place: TypeAlias = str | os.PathLike[str] | StorePath
-"""A path or URL; as text, or as an object whose text it is."""
+from typing import Any
 
 
 def is_path(value: object) -> bool:
-    """Return whether a value is a path object."""
+    """Return whether a value is a path object: Airflow's is an ``os.PathLike`` only with an old universal_pathlib."""
     return isinstance(value, os.PathLike) or (hasattr(value, "protocol") and hasattr(value, "path"))
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from os import PathLike
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_provider_odirouter.places import AsText
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, ObjectStoragePath
 
     from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
+
+
+Place: TypeAlias = "str | PathLike[str] | ObjectStoragePath"
+"""A path, or a URL of any store."""
 
 
 class OdiRouterTask:

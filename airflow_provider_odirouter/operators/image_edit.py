@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from airflow_provider_odirouter.operators.base import Place
 from airflow_provider_odirouter.operators.literals import open_fields
 from airflow_provider_odirouter.operators.queue import OdiRouterQueueOperator
-from airflow_provider_odirouter.places import AsText, Place
+from airflow_provider_odirouter.places import AsText
 
 if TYPE_CHECKING:
     from airflow.sdk import XComArg

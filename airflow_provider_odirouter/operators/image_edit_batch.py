@@ -9,10 +9,10 @@ from uuid import uuid4
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_odirouter.operators.base import OdiRouterTask, check_count, check_seconds
+from airflow_provider_odirouter.operators.base import OdiRouterTask, Place, check_count, check_seconds
 from airflow_provider_odirouter.operators.literals import check_edits, is_open
 from airflow_provider_odirouter.operators.queue import SAFETY_MARGIN
-from airflow_provider_odirouter.places import AsText, Place
+from airflow_provider_odirouter.places import AsText
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage

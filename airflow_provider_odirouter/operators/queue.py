@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator
 
 from airflow_provider_odirouter.links import OdiRouterRequestLink
-from airflow_provider_odirouter.operators.base import OdiRouterTask, check_seconds
+from airflow_provider_odirouter.operators.base import OdiRouterTask, Place, check_seconds
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from airflow_provider_odirouter.durability import Memory, OnLostSubmit, Submitted
     from airflow_provider_odirouter.models import RequestEvent
     from airflow_provider_odirouter.operators.custody import Custody
-    from airflow_provider_odirouter.places import Place
     from airflow_provider_odirouter.polling import Wait
     from airflow_provider_odirouter.records import RequestRecord
 

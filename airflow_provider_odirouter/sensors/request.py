@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_odirouter.links import OdiRouterRequestLink
-from airflow_provider_odirouter.operators.base import OdiRouterTask, check_seconds
+from airflow_provider_odirouter.operators.base import OdiRouterTask, Place, check_seconds
 from airflow_provider_odirouter.operators.queue import SAFETY_MARGIN
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_odirouter.models import RequestEvent
-    from airflow_provider_odirouter.places import Place
 
 
 class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
