@@ -32,6 +32,7 @@ def environment(home: Path, **variables: str) -> dict[str, str]:
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+        "PYTHONDONTWRITEBYTECODE": "",  # Our modules are compiled once, as the installer has done with the peers'.
         **variables,
     }
 
