@@ -67,7 +67,7 @@ def test_what_lies_in_a_store_may_be_said_with_airflows_own_paths(
     def place() -> ObjectStoragePath:
         return home / "edited"
 
-    with DAG("edit") as dag:
+    with DAG("own_paths") as dag:
         picked: Any = pick()
         OdiRouterImageEditOperator(
             task_id="edit",
