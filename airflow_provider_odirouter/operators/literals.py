@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.definitions._internal.types import SET_DURING_EXECUTION
 
-from airflow_provider_odirouter.places import is_path
-
 if TYPE_CHECKING:
     from airflow_provider_odirouter.errors import Problem
 
@@ -26,7 +24,7 @@ def is_open(value: object) -> bool:
 
     A dictionary is known, whatever its values are: see :func:`open_fields`.
     """
-    if value is SET_DURING_EXECUTION or (hasattr(value, "resolve") and not is_path(value)):
+    if value is SET_DURING_EXECUTION or hasattr(value, "resolve"):
         return True
     if isinstance(value, str):
         return "{{" in value or "{%" in value

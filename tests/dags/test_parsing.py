@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, ObjectStoragePath, task
 
 from airflow_provider_odirouter.errors import InvalidParametersError
 from airflow_provider_odirouter.operators.image_edit import EDIT_FIELDS, OdiRouterImageEditOperator
 from airflow_provider_odirouter.operators.image_edit_batch import OdiRouterImageEditBatchOperator
 from airflow_provider_odirouter.operators.queue import OdiRouterQueueOperator
+from airflow_provider_odirouter.sensors.request import OdiRouterRequestSensor
 
 
 def edit(**arguments: Any) -> OdiRouterImageEditOperator:
@@ -93,3 +95,17 @@ def test_a_parsed_dag_loads_neither_http_nor_pictures_nor_the_trigger(module: st
 def test_an_impossible_count_is_refused(name: str, count: Any) -> None:
     with pytest.raises(ValueError, match=f"{name} must be a whole number, at least 1"):
         OdiRouterImageEditBatchOperator(task_id="edit", edits="edits.jsonl", output_path="out", **{name: count})
+
+
+@pytest.mark.parametrize("path", [Path("/shelf/cup.png"), ObjectStoragePath("file:///shelf") / "cup.png"])
+def test_paths_are_text_before_airflow_takes_them_for_outputs_that_are_to_be_resolved(path: Any) -> None:
+    one = OdiRouterImageEditOperator(task_id="a", prompt="Blue", images=[path], mask=path, output_path=path)
+    batch = OdiRouterImageEditBatchOperator(
+        task_id="b", edits=[{"images": path, "mask": path}], defaults={"prompt": "Blue", "mask": path}, output_path=path
+    )
+    listed = OdiRouterImageEditBatchOperator(task_id="c", edits=path, output_path=path)
+    wait = OdiRouterRequestSensor(task_id="d", request_id="mmsu_1", output_path=path)
+    text = str(path)
+    assert (one.images, one.mask, one.output_path) == ([text], text, text)
+    assert (batch.edits, batch.defaults["mask"], batch.output_path) == ([{"images": text, "mask": text}], text, text)
+    assert (listed.edits, wait.output_path) == (text, text)

@@ -150,7 +150,6 @@ def test_a_mapped_task_is_checked_on_the_worker_only() -> None:
 def test_what_is_open(upstream: Any) -> None:
     assert is_open(upstream)
     assert is_open(["a", ("b", "{{ c }}")])
-    assert not is_open(Path("a"))
     assert not is_open({"a": upstream})
     values = {"a": upstream, "b": {"c": ["{{ d }}"]}, "e": {"f": 1}, "g": [{"h": "i"}], "j": [{"k": upstream}]}
     assert open_fields(values) == {"a", "b", "j"}
