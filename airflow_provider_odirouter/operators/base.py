@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
 
     from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
+    from airflow_provider_odirouter.operators.custody import Custody, Lasting
 
 
 Place: TypeAlias = "str | PathLike[str] | ObjectStoragePath"
@@ -40,6 +41,43 @@ class OdiRouterTask:
         if next_method == TRIGGER_FAIL_REPR:
             next_method = "execute_without_trigger"
         return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
+
+
+class OdiRouterSubmittingTask(OdiRouterTask):
+    """A task that submits, and sees to its requests when it is killed on a worker; a trigger does it while deferred."""
+
+    cancel_on_kill: bool
+    cancel_on_timeout: bool
+    _custody: Custody | None = None
+    _is_killed = False
+
+    def on_kill(self) -> None:
+        """Cancel what runs, and submit nothing more. Airflow calls it from a signal handler, and then goes on."""
+        self._is_killed = True
+        if self._custody:
+            self._custody.on_kill()
+
+    def take_custody(self, context: Context, endpoint: str, memory: Lasting) -> Custody:
+        """
+        Answer for the task's requests from now on, and for a kill that came before: while templates were rendered, say.
+
+        :param memory: What a new try will know.
+        """
+        from airflow_provider_odirouter.operators import steps
+        from airflow_provider_odirouter.operators.custody import Custody
+
+        custody = self._custody = Custody(
+            self.hook,
+            endpoint,
+            context["ti"],
+            memory,
+            cancel_on_kill=self.cancel_on_kill,
+            cancel_on_timeout=self.cancel_on_timeout,
+            tried_again=steps.is_tried_again(context),
+        )
+        if self._is_killed:
+            custody.on_kill()
+        return custody
 
 
 def check_seconds(name: str, seconds: object) -> None:

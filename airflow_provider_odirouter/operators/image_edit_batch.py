@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_odirouter.operators.base import OdiRouterTask, Place, check_count, check_seconds
+from airflow_provider_odirouter.operators.base import OdiRouterSubmittingTask, Place, check_count, check_seconds
 from airflow_provider_odirouter.operators.literals import check_edits, is_open
 from airflow_provider_odirouter.operators.queue import SAFETY_MARGIN
 from airflow_provider_odirouter.places import AsText
@@ -31,7 +31,7 @@ Edits: TypeAlias = "Sequence[Mapping[str, Any]] | Place | XComArg"
 """A list of edits, the path of one, or an upstream task's output that will be one of these."""
 
 
-class OdiRouterImageEditBatchOperator(OdiRouterTask, BaseOperator):
+class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
     """
     Edit many pictures with ``gpt_image_1_edit`` in one task: submit all, wait for all in one trigger, land all.
 
@@ -119,7 +119,6 @@ class OdiRouterImageEditBatchOperator(OdiRouterTask, BaseOperator):
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.on_lost_submit = on_lost_submit
-        self._custody: Custody | None = None
         self._manifest: str | None = None
         # A mapped task is made anew on the worker, where execute() checks: what it finds there is final.
         if not getattr(self, "_BaseOperator__from_mapped", False) and isinstance(self.edits, list | tuple):
@@ -182,11 +181,6 @@ class OdiRouterImageEditBatchOperator(OdiRouterTask, BaseOperator):
 
         return self._resume(context, looks)
 
-    def on_kill(self) -> None:
-        """Cancel all requests if the task is killed while it runs on a worker. A trigger does it while deferred."""
-        if self._custody:
-            self._custody.on_kill()
-
     def get_openlineage_facets_on_complete(self, task_instance: object) -> OperatorLineage[Any, Any]:  # noqa: ARG002
         """Tell OpenLineage of the list of edits, if it is a file, and of the manifest; only its provider calls this."""
         from airflow_provider_odirouter.operators import lineage
@@ -202,9 +196,8 @@ class OdiRouterImageEditBatchOperator(OdiRouterTask, BaseOperator):
         from airflow_provider_odirouter.operators import steps
         from airflow_provider_odirouter.operators.batch.batch import Batch, Manner
         from airflow_provider_odirouter.operators.batch.ledger import Ledger
-        from airflow_provider_odirouter.operators.custody import Custody
 
-        ti, tried_again = context["ti"], steps.is_tried_again(self, context)
+        ti = context["ti"]
         ledger = Ledger(self.output_path, self.storage_conn_id, steps.name_of(context), max_tries=ti.max_tries)
         manner = Manner(
             output_path=self.output_path,
@@ -214,18 +207,9 @@ class OdiRouterImageEditBatchOperator(OdiRouterTask, BaseOperator):
             cancel_on_kill=self.cancel_on_kill,
             cancel_on_timeout=self.cancel_on_timeout,
             try_number=ti.try_number,
-            tried_again=tried_again,
+            tried_again=steps.is_tried_again(context),
         )
-        self._custody = Custody(
-            self.hook,
-            ENDPOINT,
-            ti,
-            ledger,
-            cancel_on_kill=self.cancel_on_kill,
-            cancel_on_timeout=self.cancel_on_timeout,
-            tried_again=tried_again,
-        )
-        return ledger, Batch(self.hook, ledger, manner), self._custody
+        return ledger, Batch(self.hook, ledger, manner), self.take_custody(context, ENDPOINT, ledger)
 
     def _resume(self, context: Context, events: Callable[[Batch], Sequence[RequestEvent]]) -> dict[str, Any]:
         from airflow_provider_odirouter.operators import steps
@@ -317,7 +301,7 @@ class OdiRouterImageEditBatchOperator(OdiRouterTask, BaseOperator):
             self._manifest,
             on_item_failure=self.on_item_failure,
             stopped_by=batch.error,
-            tried_again=steps.is_tried_again(self, context),
+            tried_again=steps.is_tried_again(context),
         )
         if error:
             raise error

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator
 
 from airflow_provider_odirouter.links import OdiRouterRequestLink
-from airflow_provider_odirouter.operators.base import OdiRouterTask, Place, check_seconds
+from airflow_provider_odirouter.operators.base import OdiRouterSubmittingTask, Place, check_seconds
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
-    from airflow_provider_odirouter.durability import Memory, OnLostSubmit, Submitted
+    from airflow_provider_odirouter.durability import OnLostSubmit, Submitted
     from airflow_provider_odirouter.models import RequestEvent
-    from airflow_provider_odirouter.operators.custody import Custody
     from airflow_provider_odirouter.polling import Wait
     from airflow_provider_odirouter.records import RequestRecord
 
@@ -29,7 +28,7 @@ cancel at a service that hangs. Airflow then calls no ``on_kill``.
 """
 
 
-class OdiRouterQueueOperator(OdiRouterTask, BaseOperator):
+class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
     """
     Submit a request to an endpoint of OdiRouter's queue, wait for it, and bring its outputs home.
 
@@ -109,7 +108,6 @@ class OdiRouterQueueOperator(OdiRouterTask, BaseOperator):
         self.cancel_on_timeout = cancel_on_timeout
         self.durable = durable
         self.on_lost_submit = on_lost_submit
-        self._custody: Custody | None = None
         self._manifest: dict[str, Any] | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -120,11 +118,11 @@ class OdiRouterQueueOperator(OdiRouterTask, BaseOperator):
 
         with steps.showing_failure(context), steps.airflow_errors():
             memory = recovery.memory_of(context, durable=self.durable)
-            custody = self._take_custody(context, memory)
+            custody = self.take_custody(context, self.endpoint, memory)
             if self.durable and not memory.lasts:
                 self.log.info("Airflow remembers requests between tries from 3.3 on; here a new try submits anew.")
             with recovery.cancelling_if_no_try_begins(
-                memory, last_try=not steps.is_tried_again(self, context), cancels=self.cancel_on_timeout
+                memory, last_try=not steps.is_tried_again(context), cancels=self.cancel_on_timeout
             ):
                 parameters = self.request_parameters()
                 if self.output_path is not None:
@@ -175,14 +173,9 @@ class OdiRouterQueueOperator(OdiRouterTask, BaseOperator):
                 context, memory, self.endpoint, cancel_on_timeout=self.cancel_on_timeout
             )
             request = OneRequest(self.hook, self.endpoint, wait.request_id, memory)
-            with self._take_custody(context, memory).of(request):
+            with self.take_custody(context, self.endpoint, memory).of(request):
                 event = steps.last_look(self.hook, wait, error, traceback)
             return self._finish(context, event)
-
-    def on_kill(self) -> None:
-        """Cancel the request if the task is killed while it runs on a worker. A trigger does it while deferred."""
-        if self._custody:
-            self._custody.on_kill()
 
     def get_openlineage_facets_on_complete(self, task_instance: object) -> OperatorLineage[Any, Any]:  # noqa: ARG002
         """Tell OpenLineage what was read and what has landed; only its provider calls this."""
@@ -207,21 +200,6 @@ class OdiRouterQueueOperator(OdiRouterTask, BaseOperator):
         from airflow_provider_odirouter.records import shortened
 
         return {"parameters": shortened(self.parameters)}
-
-    def _take_custody(self, context: Context, memory: Memory) -> Custody:
-        from airflow_provider_odirouter.operators import steps
-        from airflow_provider_odirouter.operators.custody import Custody
-
-        self._custody = Custody(
-            self.hook,
-            self.endpoint,
-            context["ti"],
-            memory,
-            cancel_on_kill=self.cancel_on_kill,
-            cancel_on_timeout=self.cancel_on_timeout,
-            tried_again=steps.is_tried_again(self, context),
-        )
-        return self._custody
 
     def _wait(self, context: Context, request: Submitted) -> Wait:
         """A try that goes on with an earlier one's request has its own ``timeout``, as any try."""
@@ -258,7 +236,7 @@ class OdiRouterQueueOperator(OdiRouterTask, BaseOperator):
         from airflow_provider_odirouter.polling import SUBMITS_ANEW, may_be_alive
 
         memory = recovery.memory_of(context, durable=self.durable)
-        tried_again = steps.is_tried_again(self, context)
+        tried_again = steps.is_tried_again(context)
         goes_on = memory.lasts and tried_again
         if event.ending is Ending.UNWATCHED and self.cancel_on_timeout and not goes_on:
             event = event.given_up(steps.cancel(self.hook, self.endpoint, event.request_id))

@@ -48,7 +48,7 @@ from airflow_provider_odirouter.records import FAILURE_XCOM, REQUEST_XCOM, Failu
 from airflow_provider_odirouter.triggers.canceling import tell
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator, Context
+    from airflow.sdk import Context
 
     from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 
@@ -165,10 +165,10 @@ def cancel(hook: OdiRouterHook, endpoint: str, request_id: str) -> CancelOutcome
     return outcome
 
 
-def is_tried_again(operator: BaseOperator, context: Context) -> bool:
+def is_tried_again(context: Context) -> bool:
     """Return whether Airflow certainly tries again if this try fails; a retry policy decides only then."""
-    ti = context["ti"]
-    return bool(operator.retries and ti.try_number <= ti.max_tries) and not getattr(operator, "retry_policy", None)
+    ti, task = context["ti"], context["task"]
+    return bool(task.retries and ti.try_number <= ti.max_tries) and not getattr(task, "retry_policy", None)
 
 
 def deadline(context: Context, execution_timeout: timedelta | None, since: datetime, seconds: float) -> datetime:

@@ -136,6 +136,12 @@ def test_a_kill_before_the_first_submit_costs_nothing(
     assert actions(sandbox) == []
 
 
+def test_a_kill_before_the_operator_begins_costs_nothing(run_dag: RunDag, sandbox: Sandbox, tmp_path: Path) -> None:
+    run = run_dag(batch(THREE, tmp_path, retries=0, pre_execute=lambda _: kill_task()))
+    assert run.error == "The task was killed."
+    assert actions(sandbox) == []
+
+
 def test_a_kill_leaves_the_requests_alone_if_told_so(
     run_dag: RunDag, sandbox: Sandbox, listeners: list[Listener], tmp_path: Path
 ) -> None:

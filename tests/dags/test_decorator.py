@@ -9,7 +9,7 @@ from airflow.sdk import DAG, task
 from airflow_provider_odirouter.errors import InvalidParametersError
 from airflow_provider_odirouter.sandbox import Sandbox
 from tests.conftest import actions
-from tests.dags.conftest import RunDag
+from tests.dags.conftest import RunDag, kill_task
 
 
 def test_the_function_gives_the_parameters_and_the_task_returns_the_manifest(
@@ -57,6 +57,20 @@ def test_what_the_function_leaves_out_is_named(run_dag: RunDag, sandbox: Sandbox
     run = run_dag(dag)
     assert "prompt: is required" in run.error
     assert "images: is required" in run.error
+    assert actions(sandbox) == []
+
+
+def test_a_task_killed_while_the_function_runs_costs_nothing(run_dag: RunDag, sandbox: Sandbox, pictures: Path) -> None:
+    with DAG("killed") as dag:
+
+        @task.odirouter_image_edit(deferrable=False)
+        def edit() -> dict[str, Any]:
+            kill_task()
+            return {"prompt": "Blue", "images": [str(pictures / "coffee.png")]}
+
+        edit()
+    run = run_dag(dag)
+    assert run.error == "The task was killed."
     assert actions(sandbox) == []
 
 

@@ -205,6 +205,14 @@ def test_a_task_killed_before_its_submit_costs_nothing(
     assert actions(sandbox) == []
 
 
+def test_a_task_killed_before_its_operator_begins_costs_nothing(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path
+) -> None:
+    run = run_dag(edit(pictures, retries=0, pre_execute=lambda _: kill_task()))
+    assert run.error == "The task was killed."
+    assert actions(sandbox) == []
+
+
 def test_a_task_killed_just_before_it_defers_cancels_its_request(
     run_dag: RunDag, sandbox: Sandbox, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

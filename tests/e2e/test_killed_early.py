@@ -10,7 +10,7 @@ from tests.e2e.trial import Trial
 @pytest.mark.every_version
 @pytest.mark.run("edit", latency_seconds=3)
 def test_a_task_that_is_marked_while_it_submits_cancels_its_request_instead_of_deferring(trial: Trial) -> None:
-    trial.wait_for(lambda: trial.states == ["running"], "the task to run")
+    trial.wait_for(lambda: trial.sandbox.paid == 1, "the submit")
     trial.mark_task("failed")
 
     trial.wait_for_cancels()

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from airflow_provider_odirouter.sandbox import Sandbox
-from dev.local_airflow import LocalAirflow
+from dev.local_airflow import LocalAirflow, WaitedInVainError
 from tests.conftest import Clock
 from tests.e2e.figures import Figure, states_in_words
 from tests.e2e.witness import Ending, Witness
@@ -134,7 +134,11 @@ class Trial:
 
     def wait_for(self, look: Callable[[], T], what: str, timeout: float = 60.0) -> T:
         """Look until the answer is true, and return it."""
-        return self._airflow.wait_for(look, f"{what} in {self.row!r}", timeout)
+        try:
+            return self._airflow.wait_for(look, f"{what} in {self.row!r}", timeout)
+        except WaitedInVainError as error:
+            error.add_note(self.witness.story())
+            raise
 
     def wait_until_watched(self, requests: int | None = None) -> None:
         """Wait until there are so many requests, one for each task instance, and somebody looks at each."""
