@@ -21,7 +21,7 @@ from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 from airflow_provider_odirouter.triggers import base, waiting
 from airflow_provider_odirouter.triggers.batch import OdiRouterBatchTrigger
 from tests.conftest import Clock, Listener, actions
-from tests.triggers.test_request import Task, owned
+from tests.triggers.test_request import Task, looks, owned, wait_until
 
 ENDPOINT = "gpt_image_1_edit"
 PICTURE = "https://example.com/cup.png"
@@ -67,12 +67,6 @@ async def the_events(trigger: OdiRouterBatchTrigger) -> list[RequestEvent]:
     return list(BatchEvent.model_validate(event).events(ENDPOINT, trigger.request_ids))
 
 
-async def wait_until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - what it waits for happens in other threads, too
-            await asyncio.sleep(0.02)
-
-
 def cancelled(sandbox: Sandbox) -> list[str]:
     return sorted(str(entry.request_id) for entry in sandbox.journal if entry.action == "cancel")
 
@@ -101,7 +95,8 @@ async def test_one_event_tells_of_each_request_how_it_ended(submit: Submit, trig
         "never-heard-of",
         *submit(1, error_type=None, run_seconds=60),
     ]
-    events = await the_events(trigger(ids, deadline=time.time() + 1))
+    # Several looks find out that a request is lost.
+    events = await the_events(trigger(ids, deadline=time.time() + 4))
     assert [event.ending for event in events] == [
         Ending.SUCCEEDED,
         Ending.FAILED,
@@ -141,14 +136,24 @@ async def test_what_ends_between_the_last_look_and_the_cancel_is_taken(
 
 @pytest.mark.parametrize(("jump", "ending"), [(86_400.0, Ending.SUCCEEDED), (-86_400.0, Ending.TIMED_OUT)])
 async def test_a_clock_that_is_set_ends_the_wait_neither_sooner_nor_later(
-    jump: float, ending: Ending, submit: Submit, trigger: Make, monkeypatch: pytest.MonkeyPatch
+    jump: float,
+    ending: Ending,
+    submit: Submit,
+    trigger: Make,
+    sandbox: Sandbox,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real, ahead = time.time, 0.0
     monkeypatch.setattr(time, "time", lambda: real() + ahead)
-    ids = submit(3, run_seconds=0.5 if jump > 0 else 60)
-    running = asyncio.create_task(the_events(trigger(ids, deadline=real() + (60 if jump > 0 else 0.5))))
-    await asyncio.sleep(0.2)
+    one = trigger(submit(3, run_seconds=60), deadline=real() + (60 if jump > 0 else 3))
+    running = asyncio.create_task(the_events(one))
+    await wait_until(lambda: looks(sandbox) >= 3)
     ahead = jump
+    if jump > 0:
+        seen = looks(sandbox)
+        await wait_until(lambda: running.done() or looks(sandbox) >= seen + 6)
+        clock.skip(60)
     assert {event.ending for event in await running} == {ending}
 
 
@@ -247,7 +252,7 @@ async def test_a_triggerer_that_is_restarted_cancels_nothing_and_goes_on(
     owned(monkeypatch, orphaned=False)
     one = trigger(submit(3, run_seconds=600))
     running = asyncio.create_task(the_events(one))
-    await wait_until(lambda: actions(sandbox).count("status") >= 3)
+    await wait_until(lambda: looks(sandbox) >= 3)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -266,7 +271,7 @@ async def test_before_airflow_3_3_a_cancelled_run_cancels_orphans(
     owned(monkeypatch, orphaned=True)
     monkeypatch.setattr(base, "TRIGGERER_CALLS_ON_KILL", airflow_calls_on_kill)
     running = asyncio.create_task(the_events(trigger(submit(3, run_seconds=60))))
-    await wait_until(lambda: "status" in actions(sandbox))
+    await wait_until(lambda: looks(sandbox) >= 1)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running

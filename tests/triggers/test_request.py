@@ -16,7 +16,7 @@ from airflow_provider_odirouter.models import Ending, RequestEvent
 from airflow_provider_odirouter.sandbox import Sandbox
 from airflow_provider_odirouter.triggers import base as module
 from airflow_provider_odirouter.triggers.request import OdiRouterRequestTrigger
-from tests.conftest import Clock
+from tests.conftest import Clock, actions
 
 PICTURE = "https://example.com/cup.png"
 
@@ -63,6 +63,16 @@ async def events(trigger: OdiRouterRequestTrigger) -> AsyncIterator[RequestEvent
 async def the_event(trigger: OdiRouterRequestTrigger) -> RequestEvent:
     [event] = [event async for event in events(trigger)]
     return event
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - what it waits for happens in other threads, too
+            await asyncio.sleep(0.02)
+
+
+def looks(sandbox: Sandbox) -> int:
+    return actions(sandbox).count("status")
 
 
 def owned(monkeypatch: pytest.MonkeyPatch, *, orphaned: bool, seconds: float = 0.01) -> None:
@@ -130,14 +140,18 @@ async def test_a_deadline_that_passed_while_no_triggerer_ran_counts(trigger: Mak
 
 @pytest.mark.parametrize(("jump", "ending"), [(86_400.0, Ending.SUCCEEDED), (-86_400.0, Ending.TIMED_OUT)])
 async def test_a_clock_that_is_set_ends_the_wait_neither_sooner_nor_later(
-    jump: float, ending: Ending, trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    jump: float, ending: Ending, trigger: Make, sandbox: Sandbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, ahead = time.time, 0.0
     monkeypatch.setattr(time, "time", lambda: real() + ahead)
-    sandbox.configure(run_seconds=0.5 if jump > 0 else 60)
-    waiting = asyncio.create_task(the_event(trigger(deadline=real() + (60 if jump > 0 else 0.5))))
-    await asyncio.sleep(0.2)
+    sandbox.configure(run_seconds=60)
+    waiting = asyncio.create_task(the_event(trigger(deadline=real() + (60 if jump > 0 else 3))))
+    await wait_until(lambda: looks(sandbox) >= 1)
     ahead = jump
+    if jump > 0:
+        seen = looks(sandbox)
+        await wait_until(lambda: waiting.done() or looks(sandbox) >= seen + 2)
+        clock.skip(60)
     assert (await waiting).ending is ending
 
 
@@ -157,7 +171,7 @@ async def test_a_restart_does_not_start_the_budget_again(
     owned(monkeypatch, orphaned=False)
     one = trigger(deadline=time.time() + 1000)
     running = asyncio.create_task(the_event(one))
-    await asyncio.sleep(0.2)
+    await wait_until(lambda: looks(sandbox) >= 1)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -301,7 +315,7 @@ async def test_before_airflow_3_3_a_cancelled_run_cancels_an_orphaned_request(
     monkeypatch.setattr(module, "TRIGGERER_CALLS_ON_KILL", airflow_calls_on_kill)
     one = trigger()
     running = asyncio.create_task(the_event(one))
-    await asyncio.sleep(0.2)
+    await wait_until(lambda: looks(sandbox) >= 1)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
