@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +67,9 @@ def test_an_empty_list_is_refused() -> None:
 
 
 def test_far_too_many_edits_are_refused_without_a_look_at_them() -> None:
-    begin = time.monotonic()
-    assert problems([COFFEE] * 200_000) == [
+    assert problems([COFFEE | {"quallity": "high"}] * 200_000) == [
         "edits: holds 200,000 edits; at most 10,000 in one batch, so make several",
     ]
-    assert time.monotonic() - begin < 1
 
 
 def test_an_unknown_default_is_named_once() -> None:

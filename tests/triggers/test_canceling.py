@@ -58,7 +58,7 @@ async def test_it_ends_in_time_whatever_the_service_does(conn_id: str, sandbox: 
     sandbox.configure(hang=True)
     began = time.monotonic()
     outcomes = await cancel_all(OdiRouterHook(conn_id), ENDPOINT, ids, seconds=0.5)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
     assert list(outcomes) == ids
     assert {str(outcome) for outcome in outcomes.values()} == {"no answer within 0.5 s"}
     sandbox.configure(hang=False)

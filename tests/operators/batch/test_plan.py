@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
@@ -151,15 +150,15 @@ def test_a_file_that_cannot_be_read_is_not_said_to_be_empty(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("kind", ["list", "file"])
-def test_far_too_many_edits_are_refused_quickly(tmp_path: Path, reads: list[str], coffee: str, kind: str) -> None:
+def test_far_too_many_edits_are_refused_before_a_picture_is_read(
+    tmp_path: Path, reads: list[str], coffee: str, kind: str
+) -> None:
     edits: Any = [{"prompt": "Blue", "images": coffee}] * 200_000
     if kind == "file":
         path = tmp_path / "edits.jsonl"
         path.write_text((json.dumps(edits[0]) + "\n") * 200_000)
         edits = str(path)
-    begin = time.monotonic()
     assert problems(edits) == ["edits: holds 200,000 edits; at most 10,000 in one batch, so make several"]
-    assert time.monotonic() - begin < 10
     assert reads == []
 
 
