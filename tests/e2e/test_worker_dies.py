@@ -88,7 +88,7 @@ def test_a_worker_that_wakes_after_the_retry_has_taken_over_cancels_nothing(tria
     frozen = processes_of(trial)
     for pid in frozen:
         os.kill(pid, signal.SIGSTOP)
-    trial.wait_for(lambda: trial.instances[0]["try_number"] == 2, "the retry", 90)
+    trial.wait_for(lambda: trial.instances[0]["try_number"] == 2, "the retry")
     trial.wait_for(lambda: "this one goes on with it" in trial.log(try_number=2), "the retry to take over")
     for pid in frozen:
         os.kill(pid, signal.SIGCONT)

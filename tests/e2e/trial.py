@@ -135,7 +135,7 @@ class Trial:
         lines = self._airflow.api.task_log(self.dag_id, self.run_id, TASK_ID, try_number, map_index)
         return "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
 
-    def wait_for(self, look: Callable[[], T], what: str, timeout: float = 60.0) -> T:
+    def wait_for(self, look: Callable[[], T], what: str, timeout: float = 120.0) -> T:
         """Look until the answer is true, and return it."""
         try:
             return self._airflow.wait_for(look, f"{what} in {self.row!r}", timeout)
