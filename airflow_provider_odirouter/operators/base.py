@@ -52,7 +52,7 @@ class OdiRouterSubmittingTask(OdiRouterTask):
     _is_killed = False
 
     def on_kill(self) -> None:
-        """Cancel what runs, and submit nothing more. Airflow calls it from a signal handler, and then goes on."""
+        """See to what runs, and submit nothing more. Airflow calls it from a signal handler, and then goes on."""
         self._is_killed = True
         if self._custody:
             self._custody.on_kill()

@@ -170,6 +170,12 @@ def kill_task() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def kill_in_second_try(context: Any) -> None:
+    """Kill the task before its operator begins: for ``pre_execute``."""
+    if context["ti"].try_number == 2:
+        kill_task()
+
+
 def clear(context: Any) -> None:
     """
     Do what Airflow does to a task that a user clears.

@@ -18,7 +18,7 @@ from airflow_provider_odirouter.protocol import Action, repeats
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 from tests.conftest import Clock, ConfigureAt, Listener, actions, spent
 from tests.dags.batches import FIVE, THREE, batch, changing, manifest, phases, prompts, submits
-from tests.dags.conftest import Fail, RunDag, anywhere, clear
+from tests.dags.conftest import Fail, RunDag, anywhere, clear, kill_in_second_try
 
 pytestmark = pytest.mark.usefixtures("look_at_once")
 
@@ -75,6 +75,17 @@ def test_the_last_try_cancels_what_nobody_will_wait_for(
     assert spent(sandbox) == (3, 3)
     assert not sandbox.alive
     assert phases(tmp_path) == ["planned"] * 3
+
+
+def test_a_last_try_that_is_killed_before_its_operator_begins_cancels_what_the_one_before_has_left(
+    run_dag: RunDag, sandbox: Sandbox, tmp_path: Path, fail_after_submits: Fail
+) -> None:
+    sandbox.configure(run_seconds=60)
+    fail_after_submits(1)
+    run = run_dag(batch(THREE, tmp_path, pre_execute=kill_in_second_try))
+    assert [str(error) for error in run.errors] == ["no XCom today", "The task was killed."]
+    assert spent(sandbox) == (3, 3)
+    assert not sandbox.alive
 
 
 def test_a_retry_submits_anew_what_has_failed_in_passing_meanwhile(

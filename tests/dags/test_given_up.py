@@ -12,7 +12,7 @@ from airflow_provider_odirouter import polling
 from airflow_provider_odirouter.operators import steps
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 from tests.conftest import Clock, ConfigureAt, Listener, actions, spent
-from tests.dags.conftest import Fail, RunDag, anywhere, edit, kill_task, mark, needs_store
+from tests.dags.conftest import Fail, RunDag, anywhere, edit, kill_in_second_try, kill_task, mark, needs_store
 
 pytestmark = [needs_store, pytest.mark.usefixtures("look_at_once")]
 
@@ -95,6 +95,17 @@ def test_a_last_try_that_is_killed_while_it_goes_on_with_an_earlier_request_canc
     listeners.append(kill_at(look, sandbox))
     run = run_dag(dag)
     assert run.state == "failed"
+    assert spent(sandbox) == (1, 1)
+    assert not sandbox.alive
+
+
+def test_a_last_try_that_is_killed_before_its_operator_begins_cancels_an_earlier_request(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path, fail_after_submit: Fail
+) -> None:
+    sandbox.configure(run_seconds=60)
+    fail_after_submit(1)
+    run = run_dag(edit(pictures, pre_execute=kill_in_second_try))
+    assert [str(error) for error in run.errors] == ["no XCom today", "The task was killed."]
     assert spent(sandbox) == (1, 1)
     assert not sandbox.alive
 

@@ -21,11 +21,8 @@ T = TypeVar("T")
 TASK_ID = "edit"
 LONG = 3600.0
 """How long requests run, unless a test says otherwise: until it lets them end."""
-WITHIN = 10.0
-"""
-Seconds from Airflow's answer to the kill to the cancel at the sandbox. A busy machine takes four; what comes only with
-the scheduler's next sweep takes fifteen.
-"""
+WITHIN = 5.0
+"""Seconds from Airflow's answer to the kill to the cancel at the sandbox."""
 
 
 class Trial:

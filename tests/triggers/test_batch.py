@@ -21,7 +21,7 @@ from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 from airflow_provider_odirouter.triggers import base, waiting
 from airflow_provider_odirouter.triggers.batch import OdiRouterBatchTrigger
 from tests.conftest import Clock, Listener, actions
-from tests.triggers.test_request import Task, looks, owned, wait_until
+from tests.triggers.conftest import Task, looks, owned, wait_until
 
 ENDPOINT = "gpt_image_1_edit"
 PICTURE = "https://example.com/cup.png"

@@ -5,7 +5,6 @@ import json
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
@@ -16,19 +15,10 @@ from airflow_provider_odirouter.models import Ending, RequestEvent
 from airflow_provider_odirouter.sandbox import Sandbox
 from airflow_provider_odirouter.triggers import base as module
 from airflow_provider_odirouter.triggers.request import OdiRouterRequestTrigger
-from tests.conftest import Clock, actions
+from tests.conftest import Clock
+from tests.triggers.conftest import Task, looks, owned, wait_until
 
 PICTURE = "https://example.com/cup.png"
-
-
-@dataclass
-class Task:
-    """The task instance that a triggerer gives to its trigger."""
-
-    dag_id: str = "dag"
-    task_id: str = "edit"
-    run_id: str = "run"
-    map_index: int = -1
 
 
 pytestmark = pytest.mark.usefixtures("look_at_once")
@@ -63,26 +53,6 @@ async def events(trigger: OdiRouterRequestTrigger) -> AsyncIterator[RequestEvent
 async def the_event(trigger: OdiRouterRequestTrigger) -> RequestEvent:
     [event] = [event async for event in events(trigger)]
     return event
-
-
-async def wait_until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - what it waits for happens in other threads, too
-            await asyncio.sleep(0.02)
-
-
-def looks(sandbox: Sandbox) -> int:
-    return actions(sandbox).count("status")
-
-
-def owned(monkeypatch: pytest.MonkeyPatch, *, orphaned: bool, seconds: float = 0.01) -> None:
-    """Answer the ownership check, which needs a triggerer's supervisor, after a while."""
-
-    async def check(*_: object, **__: object) -> bool:
-        await asyncio.sleep(seconds)
-        return orphaned
-
-    monkeypatch.setattr(module, "is_orphaned", check)
 
 
 def test_its_arguments_are_plain_and_make_the_same_trigger_again() -> None:
