@@ -147,10 +147,18 @@ def last_looks(
     shown = f"request {waits[0].request_id}" if len(waits) == 1 else f"{len(waits):,} requests"
     log.error("%s: the worker looks at %s itself.\n%s", error, shown, "\n".join(traceback or ()))
     if error == TriggerFailureReason.TRIGGER_TIMEOUT:
-        return list(look(waits))
+        return [_too_late(event) for event in look(waits)]
     crashed = {"ending": Ending.UNWATCHED, "reason": "its trigger has crashed (see the log)."}
     events = look([replace(wait, cancel_on_timeout=False) for wait in waits])
     return [event.model_copy(update=crashed) if event.ending is Ending.TIMED_OUT else event for event in events]
+
+
+def _too_late(event: RequestEvent) -> RequestEvent:
+    """Before Airflow 3.3, the trigger that Airflow ends with the deferral may have cancelled the request already."""
+    if event.ending is not Ending.CANCELED:
+        return event
+    late = {"ending": Ending.TIMED_OUT, "cancel": CancelOutcome.REQUESTED, "failure": None}
+    return event.model_copy(update=late)
 
 
 def cancel(hook: OdiRouterHook, endpoint: str, request_id: str) -> CancelOutcome | OdiRouterError:

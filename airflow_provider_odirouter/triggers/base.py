@@ -117,5 +117,5 @@ class WaitingTrigger(BaseTrigger):
             conn_id=self.odirouter_conn_id,
             endpoint=self.endpoint,
             log=self.log.log,
-            why="The task was killed.",
+            why="Its task waits no longer.",
         )

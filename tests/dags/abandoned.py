@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_provider_odirouter.compat import TRIGGER_FAIL_REPR, TaskDeferred, TriggerFailureReason
+from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
 from airflow_provider_odirouter.operators.image_edit_batch import OdiRouterImageEditBatchOperator
+from airflow_provider_odirouter.sandbox import Sandbox
 from airflow_provider_odirouter.sensors.request import OdiRouterRequestSensor
 
 TIMEOUT = TriggerFailureReason.TRIGGER_TIMEOUT.value
@@ -16,6 +18,16 @@ CRASH = TriggerFailureReason.TRIGGER_FAILURE.value
 
 def nothing(_: Any) -> None:
     """Do nothing meanwhile."""
+
+
+def cancelling(sandbox: Sandbox) -> Callable[[Any], None]:
+    """Cancel all requests, as the trigger does that Airflow ends together with its deferral, before 3.3."""
+
+    def cancel(_: Any) -> None:
+        for request_id in sandbox.alive:
+            OdiRouterHook().cancel("gpt_image_1_edit", request_id)
+
+    return cancel
 
 
 class Abandoned:

@@ -15,7 +15,7 @@ from airflow_provider_odirouter.operators.image_edit_batch import OdiRouterImage
 from airflow_provider_odirouter.records import WAVE_XCOM
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 from tests.conftest import Listener, actions, spent
-from tests.dags.abandoned import CRASH, TIMEOUT, AbandonedBatch
+from tests.dags.abandoned import CRASH, TIMEOUT, AbandonedBatch, cancelling
 from tests.dags.batches import FIVE, THREE, Again, FinalError, batch, landed, manifest, phases
 from tests.dags.conftest import HAS_STORE, Run, RunDag, clear, kill_task
 
@@ -57,6 +57,15 @@ def test_live_requests_whose_trigger_did_not_end_in_time_have_timed_out(
     assert "3 of 3 edits have no pictures: 3 RequestTimeoutError" in run.error
     assert spent(sandbox) == (3, 3 * cancels)
     assert bool(sandbox.alive) is not cancels
+
+
+def test_requests_that_their_trigger_has_cancelled_because_it_was_late_have_timed_out(
+    lose: Lose, sandbox: Sandbox
+) -> None:
+    sandbox.configure(run_seconds=60)
+    run = lose(TIMEOUT, retries=0, meanwhile=cancelling(sandbox))
+    assert "3 of 3 edits have no pictures: 3 RequestTimeoutError" in run.error
+    assert spent(sandbox) == (3, 3)
 
 
 def test_live_requests_whose_trigger_has_crashed_are_handed_on_to_the_retry(lose: Lose, sandbox: Sandbox) -> None:

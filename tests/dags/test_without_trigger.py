@@ -13,7 +13,7 @@ from airflow.sdk.execution_time.xcom import XCom
 from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 from tests.conftest import ConfigureAt, Listener, actions, spent
-from tests.dags.abandoned import CRASH, TIMEOUT, AbandonedEdit, AbandonedSensor
+from tests.dags.abandoned import CRASH, TIMEOUT, AbandonedEdit, AbandonedSensor, cancelling
 from tests.dags.conftest import HAS_STORE, Run, RunDag, edit, kill_task, needs_store
 
 pytestmark = pytest.mark.usefixtures("look_at_once")
@@ -77,6 +77,16 @@ def test_a_live_request_whose_trigger_did_not_end_in_time_has_timed_out(
     assert "did not end before its deadline" in run.error
     assert spent(sandbox) == (1, int(cancels))
     assert bool(sandbox.alive) is not cancels
+
+
+def test_a_request_that_its_trigger_has_cancelled_because_it_was_late_has_timed_out(
+    lose: Lose, sandbox: Sandbox
+) -> None:
+    sandbox.configure(run_seconds=60)
+    run = lose(TIMEOUT, retries=0, meanwhile=cancelling(sandbox))
+    assert "did not end before its deadline" in run.error
+    assert "It was cancelled; a retry submits a new request." in run.error
+    assert spent(sandbox) == (1, 1)
 
 
 @needs_store

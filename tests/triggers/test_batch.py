@@ -292,7 +292,7 @@ async def test_a_thousand_are_cancelled_within_seconds_though_airflow_cancels_on
     assert not sandbox.alive
     assert len(cancelled(sandbox)) == 1000
     assert seconds < 20
-    [line] = [line for line in capfd.readouterr().out.splitlines() if "The task was killed." in line]
+    [line] = [line for line in capfd.readouterr().out.splitlines() if "Its task waits no longer." in line]
     assert "1,000 requests" in line
     assert "It was cancelled" in line
 
