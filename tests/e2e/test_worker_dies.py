@@ -18,10 +18,16 @@ FORGOTTEN = not hasattr(context, "TaskStateStoreAccessor")
 """Whether a try's request is forgotten with it: before Airflow 3.3."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def killed_during_the_submit(trials: dict[str, Trial]) -> None:
+    """Let them die before the hook has waited for an answer for a minute."""
+    for trial in trials.values():
+        if trial.sandbox.settings.hang:
+            die_during_the_submit(trial)
+
+
 @pytest.mark.run("edit_with_retry", hang=True, fault_after_effect=True, fault_actions=SUBMIT)
 def test_a_worker_that_dies_during_the_submit_submits_again_and_warns(trial: Trial) -> None:
-    die_during_the_submit(trial)
-
     trial.wait_for(lambda: trial.sandbox.paid == 2, "the second submit")
     trial.let_requests_end()
     trial.check(submits=2, cancels=0, ends="success", abandoned=1)
@@ -30,8 +36,6 @@ def test_a_worker_that_dies_during_the_submit_submits_again_and_warns(trial: Tri
 
 @pytest.mark.run("refuses_lost_submits", hang=True, fault_after_effect=True, fault_actions=SUBMIT)
 def test_a_worker_that_dies_during_the_submit_does_not_submit_again_if_told_so(trial: Trial) -> None:
-    die_during_the_submit(trial)
-
     trial.let_requests_end()
     trial.check(submits=1, cancels=0, ends="failed", abandoned=1)
     assert "its fate is unknown" in trial.log(try_number=2)
@@ -98,7 +102,6 @@ def test_a_worker_that_wakes_after_the_retry_has_taken_over_cancels_nothing(tria
 
 
 def die_during_the_submit(trial: Trial) -> None:
-    """Before the hook has waited for an answer for a minute: so these come first."""
     trial.wait_for(lambda: trial.sandbox.paid == 1, "the submit")
     kill(trial)
     trial.sandbox.configure(hang=False)
