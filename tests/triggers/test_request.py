@@ -292,6 +292,23 @@ async def test_before_airflow_3_3_a_cancelled_run_cancels_an_orphaned_request(
     assert bool(sandbox.alive) is airflow_calls_on_kill
 
 
+@pytest.mark.parametrize("cancels", [True, False])
+async def test_before_airflow_3_3_a_deferral_that_airflow_ends_after_the_deadline_is_no_kill(
+    cancels: bool, trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.configure(run_seconds=60)
+    owned(monkeypatch, orphaned=True)
+    monkeypatch.setattr(module, "TRIGGERER_CALLS_ON_KILL", False)
+    one = trigger(deadline=time.time() - 1, cancel_on_timeout=cancels)
+    sandbox.configure(latency_seconds=0.5)
+    running = asyncio.create_task(the_event(one))
+    await wait_until(lambda: looks(sandbox) == 1)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert bool(sandbox.alive) is not cancels
+
+
 async def test_a_thousand_triggers_wait_in_one_loop(trigger: Make, sandbox: Sandbox) -> None:
     one = trigger()
     sandbox.configure(run_seconds=0.5)
