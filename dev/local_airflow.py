@@ -116,7 +116,7 @@ class LocalAirflow:
         with held():
             self._running.close()
 
-    def trigger_dag(self, dag_id: str, conf: JsonObject | None = None, timeout: float = 30.0) -> str:
+    def trigger_dag(self, dag_id: str, conf: JsonObject | None = None, timeout: float = 60.0) -> str:
         """Unpause the Dag, as soon as it is parsed, and start a run; answer the run's id."""
         try:
             self.wait_for(lambda: dag_id in self.api.dag_ids(), f"the Dag {dag_id!r} to be parsed", timeout)

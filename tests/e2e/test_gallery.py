@@ -21,9 +21,6 @@ from tests.object_store import REGION, S3
 
 pytestmark = pytest.mark.every_version
 
-REFRESHED = 20_000.0
-"""Milliseconds from the end of a request to its pictures: look, resumption, landing, refresh."""
-
 
 @pytest.fixture(scope="module", autouse=True)
 def shop(airflow: LocalAirflow, s3_endpoint: str) -> Iterator[None]:

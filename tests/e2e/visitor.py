@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Dialog, FrameLocator, Locator, Page, Re
 from dev import chromium
 from dev.local_airflow import LocalAirflow
 
-PATIENCE = 30_000.0
+PATIENCE = 60_000.0
 """Milliseconds for what a page shows to appear: Airflow's UI may need seconds on a busy machine."""
 
 
