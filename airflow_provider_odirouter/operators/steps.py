@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_odirouter import protocol
-from airflow_provider_odirouter.compat import AirflowFailException, TriggerFailureReason
+from airflow_provider_odirouter.compat import TRIGGERER_CALLS_ON_KILL, AirflowFailException, TriggerFailureReason
 from airflow_provider_odirouter.errors import (
     AnswerError,
     FileExpiredError,
@@ -147,15 +147,15 @@ def last_looks(
     shown = f"request {waits[0].request_id}" if len(waits) == 1 else f"{len(waits):,} requests"
     log.error("%s: the worker looks at %s itself.\n%s", error, shown, "\n".join(traceback or ()))
     if error == TriggerFailureReason.TRIGGER_TIMEOUT:
-        return [_too_late(event) for event in look(waits)]
+        return [_too_late(wait, event) for wait, event in zip(waits, look(waits), strict=True)]
     crashed = {"ending": Ending.UNWATCHED, "reason": "its trigger has crashed (see the log)."}
     events = look([replace(wait, cancel_on_timeout=False) for wait in waits])
     return [event.model_copy(update=crashed) if event.ending is Ending.TIMED_OUT else event for event in events]
 
 
-def _too_late(event: RequestEvent) -> RequestEvent:
+def _too_late(wait: Wait, event: RequestEvent) -> RequestEvent:
     """Before Airflow 3.3, the trigger that Airflow ends with the deferral may have cancelled the request already."""
-    if event.ending is not Ending.CANCELED:
+    if TRIGGERER_CALLS_ON_KILL or not wait.cancel_on_timeout or event.ending is not Ending.CANCELED:
         return event
     late = {"ending": Ending.TIMED_OUT, "cancel": CancelOutcome.REQUESTED, "failure": None}
     return event.model_copy(update=late)

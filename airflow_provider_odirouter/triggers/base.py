@@ -39,24 +39,15 @@ class WaitingTrigger(BaseTrigger):
 
     owner_key: str
     """Key of the XCom that names what the task waits for."""
+    deadline: float
+    """Epoch seconds."""
+    cancel_on_timeout: bool
 
-    def __init__(
-        self,
-        *,
-        odirouter_conn_id: str,
-        endpoint: str,
-        deadline: float,
-        poll_interval: float,
-        cancel_on_kill: bool,
-        cancel_on_timeout: bool,
-    ) -> None:
+    def __init__(self, *, odirouter_conn_id: str, endpoint: str, cancel_on_kill: bool) -> None:
         super().__init__()
         self.odirouter_conn_id = odirouter_conn_id
         self.endpoint = endpoint
-        self.deadline = deadline
-        self.poll_interval = poll_interval
         self.cancel_on_kill = cancel_on_kill
-        self.cancel_on_timeout = cancel_on_timeout
 
     @abstractmethod
     def owner_value(self) -> str:
@@ -78,7 +69,7 @@ class WaitingTrigger(BaseTrigger):
             async with OdiRouterHook(self.odirouter_conn_id) as hook:
                 event = await self.wait(hook)
         except asyncio.CancelledError:
-            # After the deadline, it is Airflow that ends a late deferral, not somebody who kills the task.
+            # After the deadline, it is taken for Airflow's end of a late deferral, and not for a kill.
             if not TRIGGERER_CALLS_ON_KILL and (self.cancel_on_timeout or time.time() < self.deadline):
                 await self._cancel_if_orphaned()
             raise

@@ -43,16 +43,12 @@ class OdiRouterBatchTrigger(WaitingTrigger):
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
     ) -> None:
-        super().__init__(
-            odirouter_conn_id=odirouter_conn_id,
-            endpoint=endpoint,
-            deadline=deadline,
-            poll_interval=poll_interval,
-            cancel_on_kill=cancel_on_kill,
-            cancel_on_timeout=cancel_on_timeout,
-        )
+        super().__init__(odirouter_conn_id=odirouter_conn_id, endpoint=endpoint, cancel_on_kill=cancel_on_kill)
         self.wave = wave
         self.request_ids = list(request_ids)
+        self.deadline = deadline
+        self.poll_interval = poll_interval
+        self.cancel_on_timeout = cancel_on_timeout
         self._alive = dict.fromkeys(request_ids)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:

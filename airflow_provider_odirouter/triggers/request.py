@@ -42,15 +42,11 @@ class OdiRouterRequestTrigger(WaitingTrigger):
         cancel_on_timeout: bool = True,
         submitted_at: float | None = None,
     ) -> None:
-        super().__init__(
-            odirouter_conn_id=odirouter_conn_id,
-            endpoint=endpoint,
-            deadline=deadline,
-            poll_interval=poll_interval,
-            cancel_on_kill=cancel_on_kill,
-            cancel_on_timeout=cancel_on_timeout,
-        )
+        super().__init__(odirouter_conn_id=odirouter_conn_id, endpoint=endpoint, cancel_on_kill=cancel_on_kill)
         self.request_id = request_id
+        self.deadline = deadline
+        self.poll_interval = poll_interval
+        self.cancel_on_timeout = cancel_on_timeout
         self.submitted_at = submitted_at
         self._ended = False
 

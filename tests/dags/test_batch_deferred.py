@@ -11,6 +11,7 @@ import pytest
 
 from airflow_provider_odirouter.errors import NoAnswerError
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
+from airflow_provider_odirouter.operators import steps
 from airflow_provider_odirouter.operators.image_edit_batch import OdiRouterImageEditBatchOperator
 from airflow_provider_odirouter.records import WAVE_XCOM
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
@@ -60,8 +61,9 @@ def test_live_requests_whose_trigger_did_not_end_in_time_have_timed_out(
 
 
 def test_requests_that_their_trigger_has_cancelled_because_it_was_late_have_timed_out(
-    lose: Lose, sandbox: Sandbox
+    lose: Lose, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(steps, "TRIGGERER_CALLS_ON_KILL", False)
     sandbox.configure(run_seconds=60)
     run = lose(TIMEOUT, retries=0, meanwhile=cancelling(sandbox))
     assert "3 of 3 edits have no pictures: 3 RequestTimeoutError" in run.error

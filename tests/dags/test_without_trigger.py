@@ -10,6 +10,7 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.execution_time.xcom import XCom
 
+from airflow_provider_odirouter.operators import steps
 from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 from tests.conftest import ConfigureAt, Listener, actions, spent
@@ -80,13 +81,24 @@ def test_a_live_request_whose_trigger_did_not_end_in_time_has_timed_out(
 
 
 def test_a_request_that_its_trigger_has_cancelled_because_it_was_late_has_timed_out(
-    lose: Lose, sandbox: Sandbox
+    lose: Lose, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(steps, "TRIGGERER_CALLS_ON_KILL", False)
     sandbox.configure(run_seconds=60)
     run = lose(TIMEOUT, retries=0, meanwhile=cancelling(sandbox))
     assert "did not end before its deadline" in run.error
     assert "It was cancelled; a retry submits a new request." in run.error
     assert spent(sandbox) == (1, 1)
+
+
+@pytest.mark.parametrize(("on_kill", "cancels"), [(True, True), (False, False)])
+def test_a_request_that_a_late_trigger_cannot_have_cancelled_was_cancelled_by_somebody_else(
+    on_kill: bool, cancels: bool, lose: Lose, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "TRIGGERER_CALLS_ON_KILL", on_kill)
+    sandbox.configure(run_seconds=60)
+    run = lose(TIMEOUT, retries=0, cancel_on_timeout=cancels, meanwhile=cancelling(sandbox))
+    assert "was cancelled, but not by this task" in run.error
 
 
 @needs_store

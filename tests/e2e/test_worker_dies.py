@@ -20,7 +20,7 @@ FORGOTTEN = not hasattr(context, "TaskStateStoreAccessor")
 
 @pytest.fixture(scope="module", autouse=True)
 def killed_during_the_submit(trials: dict[str, Trial]) -> None:
-    """Let them die before the hook has waited for an answer for a minute."""
+    """Let the workers whose submit hangs die before the hook has waited for an answer for a minute."""
     for trial in trials.values():
         if trial.sandbox.settings.hang:
             die_during_the_submit(trial)
