@@ -28,6 +28,7 @@ from airflow_provider_odirouter.errors import (
     NoAnswerError,
     NoBalanceError,
     NoOutputError,
+    NotOwnerError,
     NotSentError,
     OdiRouterError,
     PathNotFoundError,
@@ -51,6 +52,7 @@ from airflow_provider_odirouter.errors import (
 FACTS: dict[type[OdiRouterError], tuple[bool, bool]] = {
     # passing: the same call may succeed a moment later; retry_helps: a new try of the task can cure it
     OdiRouterError: (False, True),
+    NotOwnerError: (False, True),
     InvalidParametersError: (False, False),
     ConnectionSettingsError: (False, False),
     ConnectionNotFoundError: (True, True),

@@ -11,6 +11,7 @@ PACKAGE = "airflow_provider_odirouter"
 ROOT = Path(__file__).parents[1] / PACKAGE
 
 CORE = {"errors", "places", "models", "protocol", "polling"}
+FACE = CORE | {"hooks", "triggers", "images", "links", "compat", "durability", "records", "lifecycle"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "places": set(),
@@ -23,11 +24,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "images": {"errors", "models"},
     "durability": {"errors", "models"},
     "records": {"errors"},
+    "lifecycle": CORE | {"hooks", "compat", "records", "images", "durability"},
     "links": set(),
     "plugins": {"models", "images", "records"},
-    "operators": CORE | {"hooks", "triggers", "images", "links", "compat", "durability", "records"},
-    "sensors": CORE | {"hooks", "triggers", "images", "links", "compat", "durability", "records", "operators"},
-    "decorators": CORE | {"hooks", "triggers", "images", "links", "compat", "durability", "records", "operators"},
+    "operators": FACE,
+    "sensors": FACE | {"operators"},
+    "decorators": FACE | {"operators"},
     "sandbox": set(),
     "compat": set(),
     "get_provider_info": set(),

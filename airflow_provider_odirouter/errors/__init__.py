@@ -7,6 +7,7 @@ Everything that can go wrong, as one tree.
     ├── InvalidParametersError      broken rules, all at once; found before anything was sent
     ├── ConnectionSettingsError     the Airflow connection cannot be used
     │   └── ConnectionNotFoundError … or Airflow does not find it
+    ├── NotOwnerError               this process acts for its task no longer: a newer try does
     ├── TransportError              no answer of the API came back
     │   ├── NotSentError            … and the call certainly never arrived
     │   ├── NoAnswerError           … and the call may have arrived: time-out, reset, half an answer
@@ -48,6 +49,7 @@ from airflow_provider_odirouter.errors.base import (
     ConnectionNotFoundError,
     ConnectionSettingsError,
     InvalidParametersError,
+    NotOwnerError,
     OdiRouterError,
     Problem,
 )
@@ -100,6 +102,7 @@ __all__ = [
     "NoAnswerError",
     "NoBalanceError",
     "NoOutputError",
+    "NotOwnerError",
     "NotSentError",
     "OdiRouterError",
     "PathNotFoundError",
