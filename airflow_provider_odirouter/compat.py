@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 from airflow.triggers.base import BaseTrigger
 
@@ -34,8 +37,44 @@ try:
 except ImportError:  # Airflow 3.1
     from airflow.configuration import conf
 
+if TYPE_CHECKING:
+    from uuid import UUID
+
 TRIGGERER_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")
 """Whether Airflow calls a trigger's ``on_kill`` (3.3 and later); before, a kill is only a ``CancelledError``."""
+
+
+def has_supervisor_process() -> bool:
+    """Return whether Airflow's supervisor is this process's parent, as on a worker; in ``dag.test()``, a shell is."""
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import CommsDecoder
+
+    return isinstance(getattr(task_runner, "SUPERVISOR_COMMS", None), CommsDecoder)
+
+
+def is_current_instance(ti_id: UUID) -> bool:
+    """
+    Ask Airflow whether a task instance's id is still the one that its task has: each retry and each clear changes it.
+
+    Airflow has no question for just that. This one reads, changes nothing, and is answered ``404`` for an old id; the
+    state of a task instance is asked for by its names, and so is that of the newest try.
+
+    :raises Exception: Whatever keeps Airflow from telling.
+    """
+    from airflow.sdk.exceptions import AirflowRuntimeError
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import ValidateInletsAndOutlets
+
+    try:
+        task_runner.SUPERVISOR_COMMS.send(ValidateInletsAndOutlets(ti_id=ti_id))
+    except AirflowRuntimeError as error:
+        detail: dict[str, Any] = error.error.detail or {}
+        # A gateway's 404 has other words.
+        if detail.get("status_code") == HTTPStatus.NOT_FOUND and "not_found" in str(detail.get("detail")):
+            return False
+        raise
+    return True
+
 
 __all__ = [
     "TRIGGERER_CALLS_ON_KILL",
@@ -49,4 +88,6 @@ __all__ = [
     "TriggerFailureReason",
     "conf",
     "determine_kwargs",
+    "has_supervisor_process",
+    "is_current_instance",
 ]

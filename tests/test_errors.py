@@ -18,6 +18,7 @@ from airflow_provider_odirouter.errors import (
     BatchFailedError,
     BatchRefusedError,
     BatchStateError,
+    BatchStateMissingError,
     ConnectionNotFoundError,
     ConnectionSettingsError,
     EndpointNotFoundError,
@@ -28,7 +29,6 @@ from airflow_provider_odirouter.errors import (
     NoAnswerError,
     NoBalanceError,
     NoOutputError,
-    NotOwnerError,
     NotSentError,
     OdiRouterError,
     PathNotFoundError,
@@ -52,7 +52,6 @@ from airflow_provider_odirouter.errors import (
 FACTS: dict[type[OdiRouterError], tuple[bool, bool]] = {
     # passing: the same call may succeed a moment later; retry_helps: a new try of the task can cure it
     OdiRouterError: (False, True),
-    NotOwnerError: (False, True),
     InvalidParametersError: (False, False),
     ConnectionSettingsError: (False, False),
     ConnectionNotFoundError: (True, True),
@@ -80,6 +79,7 @@ FACTS: dict[type[OdiRouterError], tuple[bool, bool]] = {
     BatchFailedError: (False, True),
     BatchRefusedError: (False, False),
     BatchStateError: (False, False),
+    BatchStateMissingError: (False, True),
     LandingError: (False, True),
     NoOutputError: (False, False),
     FileExpiredError: (False, True),

@@ -91,8 +91,3 @@ def test_only_the_hooks_speak_http() -> None:
         if {name.split(".")[0] for name in imports_of(path)} & {"httpx", "aiohttp", "requests", "urllib3", "socket"}
     }
     assert speakers == {"hooks", "sandbox"}
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_module_has_one_idea_and_so_few_lines(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 350

@@ -7,7 +7,6 @@ Everything that can go wrong, as one tree.
     ├── InvalidParametersError      broken rules, all at once; found before anything was sent
     ├── ConnectionSettingsError     the Airflow connection cannot be used
     │   └── ConnectionNotFoundError … or Airflow does not find it
-    ├── NotOwnerError               this process acts for its task no longer: a newer try does
     ├── TransportError              no answer of the API came back
     │   ├── NotSentError            … and the call certainly never arrived
     │   ├── NoAnswerError           … and the call may have arrived: time-out, reset, half an answer
@@ -32,10 +31,13 @@ Everything that can go wrong, as one tree.
     ├── BatchFailedError            edits of a batch did not end well
     │   └── BatchRefusedError       … and none of them would in a new try
     ├── BatchStateError             what is remembered of a batch cannot be read
+    │   └── BatchStateMissingError  … or is not there, as this worker sees it
     └── LandingError                the pictures could not be brought home
         ├── NoOutputError           the result names no file
         ├── FileExpiredError        the link to a picture is no longer valid
         └── StorageError            a store cannot be written, or does not answer
+
+:class:`NotOwnerError` is not among them: it is no fault of a call or a request, but ends all that this process does.
 
 Three facts about each class decide what happens next, and they are stated here and nowhere else: ``passing`` (the same
 call may well succeed a moment later), ``retry_helps`` (a new try of the Airflow task can cure it) and ``request_over``
@@ -73,6 +75,7 @@ from airflow_provider_odirouter.errors.requests import (
     BatchFailedError,
     BatchRefusedError,
     BatchStateError,
+    BatchStateMissingError,
     FileExpiredError,
     LandingError,
     NoOutputError,
@@ -92,6 +95,7 @@ __all__ = [
     "BatchFailedError",
     "BatchRefusedError",
     "BatchStateError",
+    "BatchStateMissingError",
     "ConnectionNotFoundError",
     "ConnectionSettingsError",
     "EndpointNotFoundError",

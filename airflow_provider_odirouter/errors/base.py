@@ -114,7 +114,9 @@ class ConnectionNotFoundError(ConnectionSettingsError):
     advice = "Create the connection, or name one that exists; a retry helps only if a secrets backend was down."
 
 
-class NotOwnerError(OdiRouterError):
-    """This process no longer acts for its task: it must submit, cancel and write nothing more."""
+class NotOwnerError(Exception):
+    """
+    This process no longer acts for its task: it must submit, cancel and write nothing more.
 
-    advice = "Nothing has to be done for this try: a newer try of the task decides about its requests."
+    No :class:`OdiRouterError`: who handles what a call or a request came to must let this pass.
+    """

@@ -74,6 +74,16 @@ class BatchStateError(OdiRouterError):
     )
 
 
+class BatchStateMissingError(BatchStateError):
+    """What is remembered of a batch is not where it should be, as this worker sees it."""
+
+    retry_helps = True
+    advice = (
+        "If it was deleted, and no request of the batch is alive, clear the task: then all edits are paid anew. "
+        "Otherwise make the store reachable; a retry that finds the state goes on with it."
+    )
+
+
 class LandingError(OdiRouterError):
     """The pictures of a request that succeeded could not be brought home."""
 

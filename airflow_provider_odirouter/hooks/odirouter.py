@@ -52,6 +52,10 @@ FILE_TIMEOUT = 600.0
 """Seconds for one download, however busily its host trickles."""
 
 
+def _allow() -> None:
+    """Let every call be made."""
+
+
 class OdiRouterHook(BaseHook):
     """
     Talk to OdiRouter's image editing queue.
@@ -75,6 +79,8 @@ class OdiRouterHook(BaseHook):
     def __init__(self, odirouter_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.odirouter_conn_id = odirouter_conn_id
+        self.before_call: Callable[[], object] = _allow
+        """Called before each call of the API and each download, repeats included; what it raises ends the call."""
         self._settings: ConnectionSettings | None = None
         self._reading = asyncio.Lock()
         self._leases: AsyncExitStack | None = None
@@ -163,7 +169,14 @@ class OdiRouterHook(BaseHook):
         """Return a hook of the same connection with a client of its own: for a call in the middle of another one."""
         twin = OdiRouterHook(self.odirouter_conn_id)
         twin._settings = self._settings
+        twin.before_call = self.before_call
         return twin
+
+    def with_connection(self, odirouter_conn_id: str) -> OdiRouterHook:
+        """Return a hook of another connection, under the same conditions."""
+        hook = OdiRouterHook(odirouter_conn_id)
+        hook.before_call = self.before_call
+        return hook
 
     # --- In the triggerer
 
@@ -258,6 +271,7 @@ class OdiRouterHook(BaseHook):
         began, attempt = time.monotonic(), 0
         while True:
             attempt += 1
+            self.before_call()
             try:
                 return once()
             except OdiRouterError as error:
@@ -278,6 +292,7 @@ class OdiRouterHook(BaseHook):
         began, attempt = time.monotonic(), 0
         while True:
             attempt += 1
+            self.before_call()
             try:
                 return await self._asend(call, read)
             except OdiRouterError as error:

@@ -64,6 +64,15 @@ def write_whole(source: IO[bytes], path: ObjectStoragePath, *, told: bool = True
         raise
 
 
+def names_in(folder: ObjectStoragePath) -> list[str]:
+    """Return the names of the files in a folder; none, if there is no such folder."""
+    folder.fs.invalidate_cache(folder.path)  # what a client remembers of it may be older than another worker's files
+    try:
+        return sorted(str(path).rpartition("/")[2] for path in folder.fs.ls(folder.path, detail=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def make_folder(folder: ObjectStoragePath) -> None:
     """Make a folder of this worker's own file system; in a store there are none."""
     if is_local(folder):
@@ -99,14 +108,23 @@ def try_to_write(folder: ObjectStoragePath) -> None:
 
 
 def _write_local(source: IO[bytes], path: Path) -> None:
-    part = path.with_name(f".{path.name}.part")
+    left = path.with_name(f".{path.name}.part")
+    part = left
     try:
-        with part.open("wb") as target:
+        target = part.open("xb")
+    except FileExistsError:
+        # A process that died has left it, or one that was frozen would go on with it: never two write to one file.
+        part = path.with_name(f".{path.name}.{uuid4().hex}.part")
+        target = part.open("xb")
+    try:
+        with target:
             shutil.copyfileobj(source, target, COPY_BYTES)
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+    if part != left:
+        left.unlink(missing_ok=True)
 
 
 def _can_discard(file: Any) -> bool:

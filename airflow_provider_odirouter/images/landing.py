@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING
 
 from airflow_provider_odirouter.errors import LandingError, StorageError
-from airflow_provider_odirouter.images.files import try_to_write, write_whole
+from airflow_provider_odirouter.images.files import make_folder, try_to_write, write_whole
 from airflow_provider_odirouter.images.paths import shown, url_of, without_password
 from airflow_provider_odirouter.images.picture import UnusablePictureError, examine
 from airflow_provider_odirouter.images.stores import in_words, reached
@@ -69,6 +69,7 @@ def land(
     output_path: str,
     name: str,
     download: Download,
+    before_write: Callable[[], object] = lambda: None,
     storage_conn_id: str | None = None,
     workers: int | None = None,
 ) -> tuple[LandedOutput, ...]:
@@ -79,6 +80,7 @@ def land(
     they stay: nothing is ever deleted, and the manifest says what belongs to the result.
 
     :param download: Called from several threads at once.
+    :param before_write: Called before each file is written; what it raises ends the landing.
     :param storage_conn_id: The connection of a store whose URL names none itself.
     :param workers: How many at a time.
     :raises LandingError: If one cannot be brought home; those that are there are whole.
@@ -87,7 +89,8 @@ def land(
     try:
         folder = aside(lambda: _reached(output_path, storage_conn_id))
         jobs = [
-            partial(_land, output, f"{name}-{index}", folder, download, stop) for index, output in enumerate(outputs)
+            partial(_land, output, f"{name}-{index}", folder, download, before_write, stop)
+            for index, output in enumerate(outputs)
         ]
         return tuple(side_by_side(jobs, stop=stop, workers=workers))
     except _NotWrittenError as error:
@@ -102,17 +105,25 @@ def _probe(output_path: str, storage_conn_id: str | None) -> None:
 
 def _reached(output_path: str, storage_conn_id: str | None) -> ObjectStoragePath:
     with _writing(output_path):
-        return reached(output_path, storage_conn_id)
+        folder = reached(output_path, storage_conn_id)
+        make_folder(folder)  # a task that resumes on another worker is the first to write there
+        return folder
 
 
 def _land(
-    output: OutputFile, name: str, folder: ObjectStoragePath, download: Download, stop: threading.Event
+    output: OutputFile,
+    name: str,
+    folder: ObjectStoragePath,
+    download: Download,
+    before_write: Callable[[], object],
+    stop: threading.Event,
 ) -> LandedOutput:
     with _writing(tempfile.gettempdir(), OSError), _Incoming(stop) as file:
         download(output.url, file)
         landed = _describe(output, file)
         path = folder / f"{name}.{_extension(output, landed)}"
         place = url_of(path)
+        before_write()
         with _writing(place):
             write_whole(file, path)
     return landed.model_copy(update={"path": place})

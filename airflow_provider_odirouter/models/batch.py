@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
@@ -116,6 +117,8 @@ class BatchEvent(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    requests: str
+    """A digest of the ids that it speaks of: they themselves have no room in it."""
     endings: str
     """A letter for each request."""
     cancels: str
@@ -133,6 +136,7 @@ class BatchEvent(BaseModel):
         """Put the events of all requests together."""
         unseen = next((event for event in events if event.reason), None)
         return cls(
+            requests=_digest(event.request_id for event in events),
             endings="".join(_ENDINGS[event.ending] for event in events),
             cancels="".join(_cancel_letter(event) for event in events),
             at=tuple(round(event.at.timestamp()) for event in events),
@@ -140,6 +144,10 @@ class BatchEvent(BaseModel):
             reason=unseen.reason if unseen else None,
             vendor=unseen.vendor if unseen else None,
         )
+
+    def is_about(self, request_ids: Sequence[str]) -> bool:
+        """Return whether these are the requests that it speaks of, in their order."""
+        return self.requests == _digest(request_ids)
 
     def events(self, endpoint: str, request_ids: Sequence[str]) -> Iterator[RequestEvent]:
         """Take it apart again: an event for each request, without the vendor's words."""
@@ -176,6 +184,10 @@ _CANCELS = {
 }
 _CANCELED = {letter: outcome for outcome, letter in _CANCELS.items()}
 _CANCEL_FAILED = "E"
+
+
+def _digest(request_ids: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(request_ids).encode()).hexdigest()[:32]
 
 
 def _cancel_letter(event: RequestEvent) -> str:

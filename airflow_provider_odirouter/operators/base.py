@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
 
     from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
+    from airflow_provider_odirouter.lifecycle.ownership import Ownership
     from airflow_provider_odirouter.operators.custody import Custody, Lasting
 
 
@@ -22,8 +23,10 @@ class OdiRouterTask:
     """A task with a hook that goes on after any deferral; stands before Airflow's own class among the bases."""
 
     odirouter_conn_id: str
+    timeout: float
     output_path = AsText()
     _hook: OdiRouterHook | None = None
+    _ownership: Ownership | None = None
 
     @property
     def hook(self) -> OdiRouterHook:
@@ -33,6 +36,20 @@ class OdiRouterTask:
         if self._hook is None:
             self._hook = OdiRouterHook(self.odirouter_conn_id)
         return self._hook
+
+    def take_ownership(self, context: Context) -> Ownership:
+        """
+        Act for the task from now on, as long as this process is its owner: each call of the hook asks that first.
+
+        :raises NotOwnerError: If it is not.
+        """
+        from airflow_provider_odirouter.lifecycle.ownership import Ownership
+
+        if self._ownership is None:
+            self._ownership = Ownership.of(context["ti"], patience=self.timeout)
+            self.hook.before_call = self._ownership.check
+            self._ownership.begin()
+        return self._ownership
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral, also after one that its trigger did not end: Airflow itself would only fail then."""
@@ -71,6 +88,7 @@ class OdiRouterSubmittingTask(OdiRouterTask):
             endpoint,
             context["ti"],
             memory,
+            self.take_ownership(context),
             cancel_on_kill=self.cancel_on_kill,
             cancel_on_timeout=self.cancel_on_timeout,
             tried_again=steps.is_tried_again(context),

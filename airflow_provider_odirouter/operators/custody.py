@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_odirouter.compat import AirflowTaskTimeout, TaskDeferred
+from airflow_provider_odirouter.errors import NotOwnerError
 from airflow_provider_odirouter.operators.steps import cancel
 from airflow_provider_odirouter.polling import OVER_AFTER_CANCEL
 from airflow_provider_odirouter.triggers.canceling import by_hand
@@ -21,6 +22,7 @@ from airflow_provider_odirouter.triggers.ownership import WaitingTask, task_stat
 if TYPE_CHECKING:
     from airflow_provider_odirouter.durability import Memory
     from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
+    from airflow_provider_odirouter.lifecycle.ownership import Ownership
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +89,7 @@ class Custody:
 
     :param task: The task instance.
     :param memory: What a new try will know.
+    :param ownership: Whether this process still acts for the task.
     :param tried_again: Whether Airflow tries again if this try fails.
     """
 
@@ -96,6 +99,7 @@ class Custody:
         endpoint: str,
         task: WaitingTask,
         memory: Lasting,
+        ownership: Ownership,
         *,
         cancel_on_kill: bool,
         cancel_on_timeout: bool,
@@ -105,6 +109,7 @@ class Custody:
         self._endpoint = endpoint
         self._task = task
         self._memory = memory
+        self._ownership = ownership
         self._cancel_on_kill = cancel_on_kill
         self._cancel_on_timeout = cancel_on_timeout
         self._tried_again = tried_again
@@ -125,7 +130,7 @@ class Custody:
             log.warning("The task is killed. If it was just submitting, its request may be running and may be paid.")
             return
         self._charge.begin_nothing_more()
-        if self._cancel_on_kill and not self._outlives_process():
+        if self._cancel_on_kill and self._ownership.is_owner_within(STATE_TIMEOUT) and not self._outlives_process():
             if request_ids := self._charge.request_ids():
                 # Said before it is tried: the process may not live to say how it ended.
                 log.warning(
@@ -152,7 +157,9 @@ class Custody:
         Until then a deferral would be refused where nobody notices, and leave the requests alone.
 
         :raises RuntimeError: If the task was killed.
+        :raises NotOwnerError: If another try has begun.
         """
+        self._ownership.check()
         try:
             self._killed = self._killed or task_state(self._task) != "running"
         except Exception as error:  # noqa: BLE001 - then it is as it was before the question
@@ -165,6 +172,7 @@ class Custody:
         self._charge = charge
         try:
             self.stop_if_killed()
+            self._ownership.check()
             yield
             self.stop_if_killed()
         except TaskDeferred:
@@ -174,6 +182,10 @@ class Custody:
             raise
         except BaseException as error:
             charge.begin_nothing_more()
+            if isinstance(error, NotOwnerError) or not self._ownership.is_owner_within(STATE_TIMEOUT):
+                self._charge = None
+                self._leave(charge.request_ids())
+                raise
             if self._charge and self._is_cancelled_after(error):
                 self._cancel()
             elif self._charge:
@@ -215,6 +227,15 @@ class Custody:
         asking.start()
         asking.join(STATE_TIMEOUT)
         return bool(states) and states[0] in NOT_KILLED
+
+    def _leave(self, request_ids: Sequence[str]) -> None:
+        if request_ids:
+            log.warning(
+                "%s left alone: this process no longer acts for the task. What no newer try names in its log may "
+                "be paid for nothing; to cancel it by hand: %s",
+                _in_words(request_ids),
+                by_hand(self._hook.odirouter_conn_id, self._endpoint, request_ids[-1]),
+            )
 
     def _cancel(self) -> None:
         if charge := self._charge:

@@ -132,7 +132,7 @@ class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
         from airflow_provider_odirouter.operators.batch.edits import edits_of
         from airflow_provider_odirouter.operators.batch.plan import plan
 
-        with steps.showing_failure(context), steps.airflow_errors():
+        with steps.showing_failure(context, self.take_ownership(context)), steps.airflow_errors():
             ledger, batch, custody = self._take_up(context)
             store = context.get("task_state_store")
             noted = ledger.load(store)
@@ -146,6 +146,7 @@ class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
                     prefix=steps.name_of(context),
                 )
                 landing.probe(self.output_path, self.storage_conn_id)
+                steps.tell_what_a_local_path_needs(self.output_path)
                 carried = carry_over(
                     planned,
                     noted,
@@ -198,7 +199,14 @@ class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
         from airflow_provider_odirouter.operators.batch.ledger import Ledger
 
         ti = context["ti"]
-        ledger = Ledger(self.output_path, self.storage_conn_id, steps.name_of(context), max_tries=ti.max_tries)
+        ledger = Ledger(
+            self.output_path,
+            self.storage_conn_id,
+            steps.name_of(context),
+            max_tries=ti.max_tries,
+            ti_id=str(ti.id),
+            ownership=self.take_ownership(context),
+        )
         manner = Manner(
             output_path=self.output_path,
             storage_conn_id=self.storage_conn_id,
@@ -214,9 +222,9 @@ class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
     def _resume(self, context: Context, events: Callable[[Batch], Sequence[RequestEvent]]) -> dict[str, Any]:
         from airflow_provider_odirouter.operators import steps
 
-        with steps.showing_failure(context), steps.airflow_errors():
+        with steps.showing_failure(context, self.take_ownership(context)), steps.airflow_errors():
             ledger, batch, custody = self._take_up(context)
-            ledger.load(context.get("task_state_store"), needed=True)
+            ledger.resume()
             with custody.of(batch):
                 self._read_connection()
                 batch.settle(events(batch))
@@ -288,6 +296,7 @@ class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
         from airflow_provider_odirouter.operators import lineage, steps
         from airflow_provider_odirouter.operators.batch.finishing import publish, verdict, write_manifest
 
+        ledger.check_owner()
         items = ledger.items
         self._manifest = write_manifest(
             items,

@@ -116,17 +116,18 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         from airflow_provider_odirouter.operators import recovery, steps
         from airflow_provider_odirouter.operators.custody import OneRequest
 
-        with steps.showing_failure(context), steps.airflow_errors():
+        with steps.showing_failure(context, self.take_ownership(context)), steps.airflow_errors():
             memory = recovery.memory_of(context, durable=self.durable)
             custody = self.take_custody(context, self.endpoint, memory)
             if self.durable and not memory.lasts:
                 self.log.info("Airflow remembers requests between tries from 3.3 on; here a new try submits anew.")
             with recovery.cancelling_if_no_try_begins(
-                memory, last_try=not steps.is_tried_again(context), cancels=self.cancel_on_timeout
+                self.hook, memory, last_try=not steps.is_tried_again(context), cancels=self.cancel_on_timeout
             ):
                 parameters = self.request_parameters()
                 if self.output_path is not None:
                     landing.probe(self.output_path, self.storage_conn_id)
+                    steps.tell_what_a_local_path_needs(self.output_path)
                 intent = recovery.intent_of(context, self.odirouter_conn_id, self.endpoint, parameters)
                 earlier = recovery.earlier_request(
                     self.hook, memory, intent, cancel_live=self.cancel_on_kill, on_lost_submit=self.on_lost_submit
@@ -152,7 +153,7 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         from airflow_provider_odirouter.models import RequestEvent
         from airflow_provider_odirouter.operators import steps
 
-        with steps.showing_failure(context), steps.airflow_errors():
+        with steps.showing_failure(context, self.take_ownership(context)), steps.airflow_errors():
             return self._finish(context, RequestEvent.model_validate(event))
 
     def execute_without_trigger(
@@ -167,7 +168,7 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         from airflow_provider_odirouter.operators import recovery, steps
         from airflow_provider_odirouter.operators.custody import OneRequest
 
-        with steps.showing_failure(context), steps.airflow_errors():
+        with steps.showing_failure(context, self.take_ownership(context)), steps.airflow_errors():
             memory = recovery.memory_of(context, durable=self.durable)
             wait = recovery.wait_without_trigger(
                 context, memory, self.endpoint, cancel_on_timeout=self.cancel_on_timeout

@@ -29,6 +29,7 @@ from airflow_provider_odirouter.durability import (
 from airflow_provider_odirouter.errors import (
     LandingError,
     LostSubmitError,
+    NotOwnerError,
     OdiRouterError,
     RejectedError,
     RequestLostError,
@@ -36,13 +37,14 @@ from airflow_provider_odirouter.errors import (
     RequestUnwatchedError,
     StorageError,
 )
-from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.models import RequestState
 from airflow_provider_odirouter.operators.steps import cancel
 from airflow_provider_odirouter.polling import OVER_AFTER_CANCEL, Wait
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +104,7 @@ def earlier_request(
     decision = move(may_cancel=cancel_live)
     if request and decision is Move.CANCEL:
         log.info("The task was cleared." if same else "Its input has changed since its last try.")
-        outcome = cancel(OdiRouterHook(request.odirouter_conn_id), request.endpoint, request.request_id)
+        outcome = cancel(hook.with_connection(request.odirouter_conn_id), request.endpoint, request.request_id)
         if outcome in OVER_AFTER_CANCEL:
             return None
         if same and isinstance(outcome, OdiRouterError):
@@ -128,7 +130,9 @@ def earlier_request(
 
 
 @contextmanager
-def cancelling_if_no_try_begins(memory: Memory, *, last_try: bool, cancels: bool) -> Iterator[None]:
+def cancelling_if_no_try_begins(
+    hook: OdiRouterHook, memory: Memory, *, last_try: bool, cancels: bool
+) -> Iterator[None]:
     """
     Cancel the request of an earlier try if this one cannot even begin, and no other follows: nobody will wait for it.
 
@@ -137,11 +141,13 @@ def cancelling_if_no_try_begins(memory: Memory, *, last_try: bool, cancels: bool
     """
     try:
         yield
+    except NotOwnerError:
+        raise
     except Exception as error:
         final = last_try or not getattr(error, "retry_helps", True)
         request = memory.recall() if final and cancels else None
         if isinstance(request, Submitted) and not request.done:
-            outcome = cancel(OdiRouterHook(request.odirouter_conn_id), request.endpoint, request.request_id)
+            outcome = cancel(hook.with_connection(request.odirouter_conn_id), request.endpoint, request.request_id)
             if outcome in OVER_AFTER_CANCEL:
                 memory.forget()
         raise

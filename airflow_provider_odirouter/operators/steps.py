@@ -16,7 +16,12 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_odirouter import protocol
-from airflow_provider_odirouter.compat import TRIGGERER_CALLS_ON_KILL, AirflowFailException, TriggerFailureReason
+from airflow_provider_odirouter.compat import (
+    TRIGGERER_CALLS_ON_KILL,
+    AirflowFailException,
+    TriggerFailureReason,
+    conf,
+)
 from airflow_provider_odirouter.errors import (
     AnswerError,
     FileExpiredError,
@@ -25,6 +30,7 @@ from airflow_provider_odirouter.errors import (
     TransportError,
 )
 from airflow_provider_odirouter.images import landing
+from airflow_provider_odirouter.images.paths import LOCAL_PROTOCOLS, scheme_of
 from airflow_provider_odirouter.links import OdiRouterRequestLink
 from airflow_provider_odirouter.models import (
     CancelOutcome,
@@ -51,11 +57,15 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
+    from airflow_provider_odirouter.lifecycle.ownership import Ownership
 
 log = logging.getLogger(__name__)
 
 PAUSES_FOR_RESULT = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds between fetches of a result that is not there yet although its request has succeeded."""
+ONE_MACHINE_EXECUTORS = frozenset({"LocalExecutor", "SequentialExecutor"})
+ANSWER_SECONDS = 2.0
+"""For Airflow to say whether a failure is still the task's own."""
 
 
 @contextmanager
@@ -74,13 +84,13 @@ def airflow_errors() -> Iterator[None]:
 
 
 @contextmanager
-def showing_failure(context: Context) -> Iterator[None]:
+def showing_failure(context: Context, ownership: Ownership) -> Iterator[None]:
     """Push our error as XCom, whatever Airflow is told of it: the gallery shows it."""
     try:
         yield
     except Exception as error:
         failure = error if isinstance(error, OdiRouterError) else error.__cause__
-        if isinstance(failure, OdiRouterError):
+        if isinstance(failure, OdiRouterError) and ownership.is_owner_within(ANSWER_SECONDS):
             try:
                 context["ti"].xcom_push(key=FAILURE_XCOM, value=FailureRecord.of(failure).to_xcom())
             except Exception as push_error:  # noqa: BLE001 - the error itself counts more than its picture
@@ -88,8 +98,21 @@ def showing_failure(context: Context) -> Iterator[None]:
         raise
 
 
+def tell_what_a_local_path_needs(output_path: str) -> None:
+    """Say in the log that workers have to share a disk, where Airflow may run a retry or a resumed task elsewhere."""
+    executor = conf.get("core", "executor", fallback="")
+    if scheme_of(output_path) in LOCAL_PROTOCOLS and executor not in ONE_MACHINE_EXECUTORS:
+        log.info(
+            "The output path %s is local, and Airflow's executor is %s: all workers need the same disk there, since a "
+            "retry or a resumed task may run on another one.",
+            output_path,
+            executor,
+        )
+
+
 def publish(context: Context, hook: OdiRouterHook, record: RequestRecord) -> None:
     """Push what others may want while the task waits: XCom ``request_id``, the extra link, what the gallery shows."""
+    hook.before_call()
     ti = context["ti"]
     ti.xcom_push(key="request_id", value=record.request_id)
     link = protocol.status(hook.settings.base_url, record.endpoint, record.request_id).url
@@ -291,6 +314,7 @@ def land(
             storage_conn_id=storage_conn_id,
             name=name,
             download=lambda url, into: hook.download(endpoint, request_id, url, into),
+            before_write=hook.before_call,
             workers=workers,
         )
 

@@ -187,7 +187,7 @@ class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
         from airflow_provider_odirouter.operators import steps
 
         try:
-            with steps.showing_failure(context), self._told_errors():
+            with steps.showing_failure(context, self.take_ownership(context)), self._told_errors():
                 yield
         except (OdiRouterError, AirflowFailException, AirflowSensorTimeout) as error:
             if self.never_fail:

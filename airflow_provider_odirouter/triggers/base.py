@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_odirouter.compat import TRIGGERER_CALLS_ON_KILL
+from airflow_provider_odirouter.errors import RequestTimeoutError
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.triggers.canceling import cancel_all, tell
-from airflow_provider_odirouter.triggers.ownership import ask_early, is_orphaned
+from airflow_provider_odirouter.triggers.ownership import ask_early, is_another_trys, is_orphaned
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -39,6 +40,8 @@ class WaitingTrigger(BaseTrigger):
 
     owner_key: str
     """Key of the XCom that names what the task waits for."""
+    deadline_key: str
+    """Key of the XCom in which the task notes until when it waits."""
     deadline: float
     """Epoch seconds."""
     cancel_on_timeout: bool
@@ -48,10 +51,15 @@ class WaitingTrigger(BaseTrigger):
         self.odirouter_conn_id = odirouter_conn_id
         self.endpoint = endpoint
         self.cancel_on_kill = cancel_on_kill
+        self._deadline_check: asyncio.Task[bool] | None = None
 
     @abstractmethod
     def owner_value(self) -> str:
         """Return what that XCom is as long as the task waits for this trigger."""
+
+    @abstractmethod
+    def is_own_deadline(self, pushed: Any) -> bool:
+        """Return whether that XCom was pushed by the try that this trigger waits for."""
 
     @abstractmethod
     def alive(self) -> Sequence[str]:
@@ -78,6 +86,30 @@ class WaitingTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Cancel the requests if the task was killed while deferred. Airflow 3.3 and later calls this."""
         await self._cancel_if_orphaned()
+
+    async def check_deadline(self) -> None:
+        """
+        Return if the deadline that has passed is still the task's.
+
+        A triggerer that was frozen may find that a newer try waits for the same request, until a later deadline.
+
+        :raises RequestTimeoutError: If it does.
+        """
+        if self._deadline_check is None:  # once, for a thousand requests, too
+            self._deadline_check = asyncio.create_task(self._is_deadline_of_another_try())
+        if await asyncio.shield(self._deadline_check):
+            raise RequestTimeoutError("A newer try of the task waits for it, until a later deadline.", advice="")
+
+    async def _is_deadline_of_another_try(self) -> bool:
+        if self.task_instance is None:
+            return False
+        try:
+            return await is_another_trys(
+                self.task_instance, self.deadline_key, self.is_own_deadline, seconds=CHECK_TIMEOUT
+            )
+        except Exception as error:  # noqa: BLE001 - without an answer, the deadline counts
+            self.log.warning("Airflow could not tell whether a newer try waits for the request: %r", error)
+            return False
 
     async def _cancel_if_orphaned(self) -> None:
         """

@@ -29,7 +29,7 @@ class OdiRouterBatchTrigger(WaitingTrigger):
     :param cancel_on_timeout: Whether those that have not ended are cancelled when the deadline passes.
     """
 
-    owner_key = WAVE_XCOM
+    owner_key = deadline_key = WAVE_XCOM
 
     def __init__(
         self,
@@ -71,6 +71,10 @@ class OdiRouterBatchTrigger(WaitingTrigger):
         """Return the name of these requests."""
         return self.wave
 
+    def is_own_deadline(self, pushed: Any) -> bool:
+        """Return whether it is the name of these requests: each wait has one of its own."""
+        return bool(pushed == self.wave)
+
     def alive(self) -> Sequence[str]:
         """Return the requests that have not ended."""
         return tuple(self._alive)
@@ -88,7 +92,12 @@ class OdiRouterBatchTrigger(WaitingTrigger):
             for request_id in self.request_ids
         ]
         events = await wait_for_all(
-            hook, waits, first_look=FIRST_LOOK_IN_TRIGGER, note=self.log.info, on_end=self._note_end
+            hook,
+            waits,
+            first_look=FIRST_LOOK_IN_TRIGGER,
+            note=self.log.info,
+            on_end=self._note_end,
+            before_cancel=self.check_deadline,
         )
         # The task sees to those that may be alive yet. Airflow can call on_kill for about 2 s after the event is out.
         self._alive.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
@@ -65,6 +66,20 @@ async def is_orphaned(task: WaitingTask, key: str, value: str, *, seconds: float
         if state != "deferred":
             return True
         return bool(await sync_to_async(_pushed, thread_sensitive=False)(task, key) != value)
+
+
+async def is_another_trys(task: WaitingTask, key: str, is_own: Callable[[Any], bool], *, seconds: float) -> bool:
+    """
+    Tell whether a newer try of the task waits for what a trigger waits for, until a deadline of its own.
+
+    :param key: Of the XCom in which the task notes what it waits for, and until when.
+    :param is_own: Whether a value of that XCom is what this trigger's try has noted.
+    :param seconds: How long Airflow has to tell.
+    :raises Exception: Whatever keeps Airflow from telling.
+    """
+    async with asyncio.timeout(seconds):
+        pushed = await sync_to_async(_pushed, thread_sensitive=False)(task, key)
+    return pushed is not None and not is_own(pushed)
 
 
 def task_state(task: WaitingTask) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.models import RequestEvent
 from airflow_provider_odirouter.polling import FIRST_LOOK_IN_TRIGGER, Wait
+from airflow_provider_odirouter.records import REQUEST_XCOM, RequestRecord
 from airflow_provider_odirouter.triggers.base import WaitingTrigger
 from airflow_provider_odirouter.triggers.waiting import wait_for
 
@@ -29,6 +30,7 @@ class OdiRouterRequestTrigger(WaitingTrigger):
     """
 
     owner_key = "request_id"
+    deadline_key = REQUEST_XCOM
 
     def __init__(
         self,
@@ -70,6 +72,11 @@ class OdiRouterRequestTrigger(WaitingTrigger):
         """Return the request's id."""
         return self.request_id
 
+    def is_own_deadline(self, pushed: Any) -> bool:
+        """Return whether the record has this trigger's deadline: each try has one of its own."""
+        deadline = RequestRecord.model_validate(pushed).deadline
+        return deadline is not None and abs(deadline.timestamp() - self.deadline) < 1.0
+
     def alive(self) -> Sequence[str]:
         """Return the request, until it has ended."""
         # Airflow can call on_kill for about 2 s after the event is out; there is nothing to cancel any more.
@@ -85,6 +92,12 @@ class OdiRouterRequestTrigger(WaitingTrigger):
             cancel_on_timeout=self.cancel_on_timeout,
             submitted_at=self.submitted_at,
         )
-        event = await wait_for(hook, wait, first_look=FIRST_LOOK_IN_TRIGGER, note=self.log.info)
+        event = await wait_for(
+            hook,
+            wait,
+            first_look=FIRST_LOOK_IN_TRIGGER,
+            note=self.log.info,
+            before_cancel=self.check_deadline,
+        )
         self._ended = True
         return event

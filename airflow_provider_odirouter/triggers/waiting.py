@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from airflow_provider_odirouter.errors import OdiRouterError
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
-from airflow_provider_odirouter.models import Ending, RequestEvent
+from airflow_provider_odirouter.models import CancelOutcome, Ending, RequestEvent
 from airflow_provider_odirouter.polling import Cancel, Look, Pause, Seen, Wait, watch
 from airflow_provider_odirouter.progress import Progress
 
@@ -21,14 +21,26 @@ REPORT_SECONDS = 30.0
 
 
 async def wait_for(
-    hook: OdiRouterHook, wait: Wait, *, first_look: float, note: Callable[[str], object]
+    hook: OdiRouterHook,
+    wait: Wait,
+    *,
+    first_look: float,
+    note: Callable[[str], object],
+    before_cancel: Callable[[], Awaitable[object]] | None = None,
 ) -> RequestEvent:
     """
     Wait for a request.
 
     :param first_look: Seconds before which no look comes.
     :param note: Told what is worth a line in the log.
+    :param before_cancel: Awaited before the request is cancelled at its deadline; one of our errors keeps it from that.
     """
+
+    async def cancel() -> CancelOutcome:
+        if before_cancel:
+            await before_cancel()
+        return await hook.acancel(wait.endpoint, wait.request_id)
+
     # The wall clock read once, then a steady one: a clock that is set meanwhile must not end the wait.
     offset = time.time() - time.monotonic()
     steps = watch(wait, now=lambda: offset + time.monotonic(), luck=random.random, first_look=first_look)
@@ -47,7 +59,7 @@ async def wait_for(
             case Look():
                 seen = await or_error(hook.aget_status(wait.endpoint, wait.request_id))
             case Cancel():
-                seen = await or_error(hook.acancel(wait.endpoint, wait.request_id))
+                seen = await or_error(cancel())
 
 
 async def wait_for_all(
@@ -57,6 +69,7 @@ async def wait_for_all(
     first_look: float,
     note: Callable[[str], object],
     on_end: Callable[[RequestEvent], object] = lambda _: None,
+    before_cancel: Callable[[], Awaitable[object]] | None = None,
 ) -> list[RequestEvent]:
     """
     Wait for many requests side by side.
@@ -64,12 +77,13 @@ async def wait_for_all(
     :param first_look: Seconds before which no look comes.
     :param note: Told now and then how far they have come, and not of each look.
     :param on_end: Told of each request that has ended.
+    :param before_cancel: As for :func:`wait_for`.
     :return: How they ended, in order.
     """
     progress = Progress(len(waits), now=time.monotonic())
 
     async def wait(one: Wait) -> RequestEvent:
-        event = await wait_for(hook, one, first_look=first_look, note=_unsaid)
+        event = await wait_for(hook, one, first_look=first_look, note=_unsaid, before_cancel=before_cancel)
         progress.end(well=event.ending is Ending.SUCCEEDED)
         on_end(event)
         return event

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, task
 
-from airflow_provider_odirouter.errors import BatchStateError
+from airflow_provider_odirouter.errors import BatchStateError, BatchStateMissingError
 from airflow_provider_odirouter.operators.image_edit_batch import OdiRouterImageEditBatchOperator
 from airflow_provider_odirouter.sandbox import Sandbox
 from tests.conftest import actions, spent
@@ -164,8 +164,8 @@ def test_an_output_path_that_is_gone_in_a_retry_is_not_taken_for_a_first_try(
     sandbox.configure(file_fault="404")
     dag = batch(edits, out, "gone", on_retry_callback=lambda context: out.rename(out.with_name("away")))
     run = run_dag(dag)
-    assert isinstance(run.errors[-1].__cause__, BatchStateError)
-    assert "state-000.jsonl is gone." in str(run.errors[-1])
+    assert isinstance(run.errors[-1], BatchStateMissingError)
+    assert "owner.json is gone." in str(run.errors[-1])
     assert spent(sandbox) == (3, 0)
 
 

@@ -18,7 +18,7 @@ from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem  # type: ignore[import-untyped]
 from PIL import Image
 
-from airflow_provider_odirouter.errors import FileExpiredError, LandingError, StorageError
+from airflow_provider_odirouter.errors import FileExpiredError, LandingError, NotOwnerError, StorageError
 from airflow_provider_odirouter.images.landing import LONGEST_NAME, land, probe, stable_name
 from airflow_provider_odirouter.models import LandedOutput, OutputFile
 from tests.images.conftest import Kill, KilledError, Paint, Unprivileged, join_jobs
@@ -302,15 +302,6 @@ class TestWholeOrNotAtAll:
             {"mine-0.png": before} if before else {}
         )
 
-    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="This system has no disk that is always full.")
-    def test_a_full_disk_leaves_nothing(self, tmp_path: Path, paint: Paint) -> None:
-        (tmp_path / ".mine-0.png.part").symlink_to("/dev/full")
-
-        with pytest.raises(StorageError, match=r"mine-0\.png cannot be written: .*No space left on device"):
-            land_one(tmp_path, paint(size=(400, 400)))
-
-        assert everything_in(tmp_path) == []
-
     def test_a_full_temporary_folder_is_a_storage_error_too(self, tmp_path: Path, paint: Paint) -> None:
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -336,6 +327,35 @@ class TestWholeOrNotAtAll:
         assert everything_in(tmp_path) == ["mine-0.png"]
         assert (tmp_path / "mine-0.png").read_bytes() == data
 
+    def test_a_worker_that_wakes_from_a_freeze_never_writes_to_the_file_of_a_newer_try(
+        self, tmp_path: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        newer = paint(size=(400, 400))
+
+        def freeze(source: IO[bytes], target: IO[bytes], _: int) -> None:
+            """Write a half, freeze while a newer try lands the same file, wake, and write the rest."""
+            monkeypatch.undo()
+            data = source.read()
+            target.write(data[:1000])
+            land_one(tmp_path, newer)
+            target.write(data[1000:])
+
+        monkeypatch.setattr("airflow_provider_odirouter.images.files.shutil.copyfileobj", freeze)
+        with pytest.raises(StorageError, match=r"mine-0\.png cannot be written: No such file"):
+            land_one(tmp_path, paint(size=(300, 300)))
+        assert everything_in(tmp_path) == ["mine-0.png"]
+        assert (tmp_path / "mine-0.png").read_bytes() == newer
+
+    def test_a_worker_that_is_no_longer_the_owner_when_it_has_a_picture_does_not_write_it(
+        self, tmp_path: Path, paint: Paint
+    ) -> None:
+        def refuse() -> None:
+            raise NotOwnerError("another try has begun")
+
+        with pytest.raises(NotOwnerError):
+            land(outputs(), output_path=str(tmp_path), name="mine", download=give(paint()), before_write=refuse)
+        assert everything_in(tmp_path) == []
+
     def test_nobody_sees_it_under_its_name_before_it_is_whole(
         self, tmp_path: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -353,9 +373,9 @@ class TestWholeOrNotAtAll:
 
         assert seen == [([".mine-0.png.part"], True)]
 
-    def test_a_folder_that_has_gone_meanwhile_is_a_storage_error(self, tmp_path: Path, paint: Paint) -> None:
-        with pytest.raises(StorageError, match="cannot be written"):
-            land_one(tmp_path / "gone", paint())
+    def test_a_folder_that_this_worker_does_not_have_is_made(self, tmp_path: Path, paint: Paint) -> None:
+        land_one(tmp_path / "not" / "there", paint())
+        assert everything_in(tmp_path / "not" / "there") == ["mine-0.png"]
 
 
 class TestStoreOfAnotherKind:

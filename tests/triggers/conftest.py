@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from airflow_provider_odirouter.sandbox import Sandbox
-from airflow_provider_odirouter.triggers import base
+from airflow_provider_odirouter.triggers import base, ownership
 from tests.conftest import actions
 
 
@@ -31,6 +32,20 @@ async def wait_until(condition: Callable[[], bool]) -> None:
 
 def looks(sandbox: Sandbox) -> int:
     return actions(sandbox).count("status")
+
+
+def pushed(monkeypatch: pytest.MonkeyPatch, value: Any) -> list[str]:
+    """Let the task have pushed this, which needs a triggerer's supervisor; an exception is raised. Notes the keys."""
+    keys: list[str] = []
+
+    def get(_: object, key: str) -> Any:
+        keys.append(key)
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    monkeypatch.setattr(ownership, "_pushed", get)
+    return keys
 
 
 def owned(monkeypatch: pytest.MonkeyPatch, *, orphaned: bool, seconds: float = 0.01) -> None:

@@ -21,7 +21,7 @@ from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 from airflow_provider_odirouter.triggers import base, waiting
 from airflow_provider_odirouter.triggers.batch import OdiRouterBatchTrigger
 from tests.conftest import Clock, Listener, actions
-from tests.triggers.conftest import Task, looks, owned, wait_until
+from tests.triggers.conftest import Task, looks, owned, pushed, wait_until
 
 ENDPOINT = "gpt_image_1_edit"
 PICTURE = "https://example.com/cup.png"
@@ -108,6 +108,15 @@ async def test_one_event_tells_of_each_request_how_it_ended(submit: Submit, trig
     assert events[0].inference_seconds == pytest.approx(0.3, abs=0.1)
     assert events[4].cancel is CancelOutcome.REQUESTED
     assert cancelled(sandbox) == [ids[4]]
+
+
+async def test_the_deadline_leaves_requests_that_a_newer_try_waits_for_and_asks_once_for_all(
+    submit: Submit, trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = pushed(monkeypatch, "w2")
+    await the_events(trigger(submit(20, run_seconds=60), deadline=time.time() - 1))
+    assert keys == ["odirouter_wave"]
+    assert len(sandbox.alive) == 20
 
 
 @pytest.mark.parametrize("cancels", [True, False])

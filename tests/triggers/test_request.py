@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
@@ -12,11 +13,12 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.models import Ending, RequestEvent
+from airflow_provider_odirouter.records import RequestRecord
 from airflow_provider_odirouter.sandbox import Sandbox
 from airflow_provider_odirouter.triggers import base as module
 from airflow_provider_odirouter.triggers.request import OdiRouterRequestTrigger
 from tests.conftest import Clock
-from tests.triggers.conftest import Task, looks, owned, wait_until
+from tests.triggers.conftest import Task, looks, owned, pushed, wait_until
 
 PICTURE = "https://example.com/cup.png"
 
@@ -101,6 +103,33 @@ async def test_it_cancels_at_the_deadline_unless_told_otherwise(cancels: bool, t
     event = await the_event(trigger(deadline=time.time() + 0.2, cancel_on_timeout=cancels))
     assert event.ending is Ending.TIMED_OUT
     assert bool(sandbox.alive) is not cancels
+
+
+@pytest.mark.parametrize(("later", "cancels"), [(0.0, True), (900.0, False)], ids=["this try's own", "a newer try's"])
+async def test_at_its_deadline_it_leaves_a_request_that_a_newer_try_waits_for(
+    later: float, cancels: bool, trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A triggerer that was frozen wakes when the retry goes on with the same request."""
+    sandbox.configure(run_seconds=60)
+    one = trigger(deadline=time.time() - 1)
+    deadline = datetime.fromtimestamp(one.deadline + later, UTC)
+    record = RequestRecord(request_id=one.request_id, endpoint=one.endpoint, deadline=deadline)
+    assert pushed(monkeypatch, record.to_xcom()) == []
+    event = await the_event(one)
+    assert event.ending is Ending.TIMED_OUT
+    assert bool(sandbox.alive) is not cancels
+    assert ("A newer try of the task waits for it" in (event.cancel_error or "")) is not cancels
+
+
+@pytest.mark.parametrize("answer", [None, OSError("no database today")], ids=repr)
+async def test_at_its_deadline_it_cancels_if_airflow_does_not_tell_of_another_try(
+    answer: Any, trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.configure(run_seconds=60)
+    keys = pushed(monkeypatch, answer)
+    event = await the_event(trigger(deadline=time.time() - 1))
+    assert keys == ["odirouter_request"]
+    assert (event.ending, sandbox.alive) == (Ending.TIMED_OUT, [])
 
 
 async def test_a_deadline_that_passed_while_no_triggerer_ran_counts(trigger: Make, sandbox: Sandbox) -> None:

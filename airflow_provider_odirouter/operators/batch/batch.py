@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from airflow_provider_odirouter.durability import Store
-from airflow_provider_odirouter.errors import BatchStateError, OdiRouterError
+from airflow_provider_odirouter.errors import BatchStateMissingError, OdiRouterError
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.models import IMAGE_EDIT_ENDPOINT as ENDPOINT
 from airflow_provider_odirouter.models import BatchEvent, BatchItem, Phase, RequestEvent
@@ -106,11 +106,14 @@ class Batch:
         """
         Return how each request has ended.
 
-        :raises BatchStateError: If these are not the requests that were waited for.
+        :raises BatchStateMissingError: If these are not the requests that were waited for.
         """
         request_ids = self.awaited()
-        if len(request_ids) != len(ended.endings):
-            raise BatchStateError("What is remembered of the batch has changed while its requests were waited for.")
+        if not ended.is_about(request_ids):
+            raise BatchStateMissingError(
+                "The trigger's event is about other requests than those that the batch's state names.",
+                advice="A retry asks for the state of each request that the batch's state names, and goes on with it.",
+            )
         return list(ended.events(ENDPOINT, request_ids))
 
     def settle(self, events: Sequence[RequestEvent]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from airflow_provider_odirouter.errors import NotOwnerError
 from airflow_provider_odirouter.hooks import transport  # noqa: F401 - a kill must not wait for this, nor for a lock on it
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.images.threads import aside
@@ -29,7 +30,12 @@ def wait_here(hook: OdiRouterHook, waits: Sequence[Wait]) -> list[RequestEvent]:
 
     async def wait() -> list[RequestEvent]:
         async with hook.twin() as twin:
-            return await wait_for_all(twin, waits, first_look=0.0, note=log.info)
+            try:
+                return await wait_for_all(twin, waits, first_look=0.0, note=log.info)
+            except ExceptionGroup as group:
+                if lost := group.subgroup(NotOwnerError):
+                    raise lost.exceptions[0] from None  # all of them say the same
+                raise
 
     return _on_a_loop(wait)
 

@@ -46,6 +46,7 @@ def publish(
     :param deadline: When that is given up.
     :param manifest: Where it lies, if it is written.
     """
+    ledger.check_owner()
     items = ledger.items
     record = BatchRecord(
         endpoint=IMAGE_EDIT_ENDPOINT,

@@ -3,20 +3,27 @@ What a batch remembers of each of its edits between tries: files beside its mani
 
 Not Airflow's task state store, which has room for 64 KiB and came with Airflow 3.3. What must not be forgotten lies in
 the store before the next call is made: an intent before its submit, a request's id right after it.
+
+Each try has files of its own, and ``owner.json`` says whose count: with it, either all of an earlier try's edits are
+remembered, or all of a new one's. It is read again with each group of writes. So a process that was frozen, and wakes
+when another try has taken over, overwrites nothing of that one, not even with a write that was under way.
 """
 
 from __future__ import annotations
 
 import io
+import logging
+import platform
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+from uuid import uuid4
 
 from pydantic import BaseModel
 
-from airflow_provider_odirouter.errors import BatchStateError, StorageError
-from airflow_provider_odirouter.images.files import make_folder, read, write_whole
-from airflow_provider_odirouter.images.paths import without_password
+from airflow_provider_odirouter.errors import BatchStateError, BatchStateMissingError, NotOwnerError, StorageError
+from airflow_provider_odirouter.images.files import make_folder, names_in, read, write_whole
+from airflow_provider_odirouter.images.paths import LOCAL_PROTOCOLS, scheme_of, without_password
 from airflow_provider_odirouter.images.stores import in_words, reached
 from airflow_provider_odirouter.images.threads import tried_aside
 from airflow_provider_odirouter.models import BatchItem, Phase
@@ -25,6 +32,9 @@ if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
 
     from airflow_provider_odirouter.durability import Store
+    from airflow_provider_odirouter.lifecycle.ownership import Ownership
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -33,19 +43,31 @@ KEY = "odirouter_batch"
 
 FOLDER = ".odirouter"
 """Below the output path. What begins with a dot is left out by most that read whole folders."""
+POINTER = "owner.json"
+STATE = "state"
+SUFFIX = ".jsonl"
 ITEMS_PER_FILE = 200
 """A file is written anew whenever one of its edits has moved on: small files, so that this stays cheap."""
 MOST_BYTES = 64 * 2**20
-STATE = "state"
-EARLIER = "earlier"
-"""An earlier try's state, while that of one with other edits takes its place: some of them change their files."""
+
+
+class _Pointer(BaseModel):
+    """Whose state counts."""
+
+    version: Literal[1] = 1
+    ti_id: str
+    """Of the task instance that owns it: a retry and a clear change it, a deferral does not."""
+    generation: str
+    """In the names of its files."""
+    max_tries: int
+    edits: int
+    """In all files together."""
 
 
 class _Head(BaseModel):
     """The first line of each file."""
 
     version: Literal[1] = 1
-    max_tries: int
     edits: int
     """In all files together."""
 
@@ -61,51 +83,78 @@ class Ledger:
     :param storage_conn_id: The connection of a store whose URL names none itself.
     :param name: Of the task instance.
     :param max_tries: Airflow's own count of the tries that are allowed. It grows when a user clears the task.
+    :param ti_id: Airflow's id of the task instance; only who reads, and does not write, needs none.
+    :param ownership: Whether this process still acts for the task; ``None``: nothing is watched.
     """
 
-    def __init__(self, output_path: str, storage_conn_id: str | None, name: str, *, max_tries: int) -> None:
+    def __init__(
+        self,
+        output_path: str,
+        storage_conn_id: str | None,
+        name: str,
+        *,
+        max_tries: int,
+        ti_id: str = "",
+        ownership: Ownership | None = None,
+    ) -> None:
         self._output_path = output_path
         self._storage_conn_id = storage_conn_id
         self._name = name
         self._max_tries = max_tries
+        self._ti_id = ti_id
+        self._ownership = ownership
         self.lasts = True
         """Whether a new try will know what this one notes."""
+        self._generation = ""
+        """Of the files that are read and written: the earlier try's, until this one begins."""
+        self._has_begun = False
+        """Whether the pointer is known to name this try's files."""
         self._items: dict[int, BatchItem] = {}
         self._lines: dict[int, bytes] = {}
         self._unwritten: set[int] = set()
         # A signal handler may come in the middle of a change, in the same thread, and ask what is alive.
         self._changing = threading.RLock()
         self._writing = threading.Lock()
-        self._noted_max_tries = max_tries
-        """What the files say: the earlier try's, until this one has begun."""
-        self._is_moving = False
-        """Whether the earlier try's state counts, since this one's is not whole yet."""
         self.was_cleared = False
         """Whether a user has cleared the task since the batch was noted."""
 
-    def load(self, store: Store | None, *, needed: bool = False) -> list[BatchItem]:
+    def load(self, store: Store | None) -> list[BatchItem]:
         """
         Read what an earlier try has noted; nothing, if there was none.
 
         :param store: Airflow's (3.3 and later), which tells whether there must be something: an output path that is
             missing for a while would else look like a first try, and all would be paid once more.
-        :param needed: Whether there must be something in any case.
         :raises BatchStateError: If somebody has edited or deleted it: that is not the same as nothing.
         :raises StorageError: If it cannot be read.
         """
-        items = self._load(EARLIER)
-        self._is_moving = bool(items)
-        items = items or self._load(STATE)
-        self._hold(items)
+        pointer = self._read_pointer()
+        items = self._load(pointer) if pointer else []
         noted = (store and store.get(KEY)) or {}
         if noted.get("max_tries") == self._max_tries and noted.get("state") != self._mark["state"]:
             raise BatchStateError(
                 f"An earlier try has noted its edits in {noted.get('state')}.",
                 advice="Make output_path the same in every try, or clear the task: then all edits are paid anew.",
             )
-        if not items and (needed or noted == self._mark):
-            raise self._broken(_file_name(STATE, 0), " is gone")
+        if not pointer and noted == self._mark:
+            raise self._missing(POINTER)
+        if not pointer:
+            self._refuse_lost_pointer()
         return items
+
+    def resume(self) -> list[BatchItem]:
+        """
+        Read what this try has noted before it was deferred.
+
+        :raises BatchStateMissingError: If there is nothing.
+        :raises NotOwnerError: If another try has taken over.
+        """
+        pointer = self._read_pointer()
+        if pointer is None:
+            raise self._missing(POINTER)
+        if pointer.ti_id != self._ti_id:
+            self._lose()
+        self._has_begun = True
+        return self._load(pointer)
 
     def begin(self, items: Iterable[BatchItem], store: Store | None) -> None:
         """
@@ -114,27 +163,25 @@ class Ledger:
         However this ends, either all of the earlier one's are remembered, or all of these.
 
         :param store: As for :meth:`load`.
+        :raises NotOwnerError: If this process no longer acts for the task.
         """
         items = list(items)
-        self._in_store(_file_name(STATE, 0), lambda path: make_folder(path.parent), "written")
-        if not self._is_moving and (earlier := self.items) and _places(earlier) != _places(items):
-            for number in _files(len(earlier)):
-                self._write(_file_name(EARLIER, number), self._content(number))
-            self._is_moving = True
-        self._noted_max_tries = self._max_tries
+        self._in_store(POINTER, lambda path: make_folder(path.parent), "written")
+        earlier, self._generation = self._generation, uuid4().hex[:12]
         self._hold(items)
         with self._changing:
-            self._unwritten = set(_files(len(items)))
-        self.flush()
-        if self._is_moving:
-            self._write(_file_name(EARLIER, 0), _Head(max_tries=self._max_tries, edits=0).line())
-            self._is_moving = False
+            contents = {number: self._content(number) for number in _files(len(items))}
+        for number, content in contents.items():
+            self._write(self._file_name(number), content)
+        self._write_pointer()
+        self._has_begun = True
         if store:
             store.set(KEY, self._mark)
+        self._remove(earlier)
 
     @property
     def _mark(self) -> dict[str, Any]:
-        return {"state": self._shown(_file_name(STATE, 0)), "max_tries": self._max_tries}
+        return {"state": self._shown(POINTER), "max_tries": self._max_tries}
 
     @property
     def items(self) -> list[BatchItem]:
@@ -167,15 +214,17 @@ class Ledger:
         Write what is not written yet, or wait for another thread that does.
 
         :raises StorageError: If it cannot be written.
+        :raises NotOwnerError: If another try has taken over.
         """
         with self._writing:
             with self._changing:
-                # The first file comes last: where it is missing, no try has begun.
-                files = {number: self._content(number) for number in sorted(self._unwritten, reverse=True)}
+                files = {number: self._content(number) for number in sorted(self._unwritten)}
                 self._unwritten.clear()
             try:
+                if files:
+                    self.check_owner()
                 for number in list(files):
-                    self._write(_file_name(STATE, number), files[number])
+                    self._write(self._file_name(number), files[number])
                     del files[number]
             except StorageError:
                 self.lasts = False
@@ -184,50 +233,121 @@ class Ledger:
                 with self._changing:
                     self._unwritten |= set(files)
 
+    def check_owner(self) -> None:
+        """
+        Return if this try is the one whose state counts.
+
+        :raises NotOwnerError: If it is not.
+        :raises StorageError: If the store does not tell.
+        """
+        pointer = self._read_pointer()
+        if pointer is None:
+            raise StorageError(
+                f"What is to be remembered of the batch cannot be written: {self._shown(POINTER)} is gone."
+            )
+        if pointer.generation == self._generation:
+            return
+        # Ids of task instances have the order of time.
+        if pointer.ti_id > self._ti_id or (self._has_begun and pointer.ti_id == self._ti_id):
+            self._lose()
+        if not self._has_begun:
+            raise StorageError("An earlier try's edits are not yet noted as this one's, and stay as they were.")
+        self._write_pointer()  # an older try's has come late: it was frozen in the middle of it
+
+    def _lose(self) -> NoReturn:
+        why = f"another try has taken over the batch, as {self._shown(POINTER)} says"
+        if self._ownership:
+            self._ownership.lose(why)
+        raise NotOwnerError(f"This process no longer acts for its task: {why}.")
+
     def _hold(self, items: Iterable[BatchItem]) -> None:
         with self._changing:
             self._items = {item.number: item for item in items}
             self._lines = {item.number: _line(item) for item in self._items.values()}
 
     def _content(self, number: int) -> bytes:
-        head = _Head(max_tries=self._noted_max_tries, edits=len(self._lines))
+        head = _Head(edits=len(self._lines))
         return head.line() + b"".join(self._lines[item] + b"\n" for item in _numbers(number, len(self._lines)))
 
-    def _load(self, kind: str) -> list[BatchItem]:
-        """Read all files of a state; there is none, if the first is missing."""
-        first = self._parse(_file_name(kind, 0))
-        if first is None:
-            return []
-        edits, items = first
-        for number in range(1, len(_files(edits))):
-            found = self._parse(_file_name(kind, number))
-            if found is None:
-                raise self._broken(_file_name(kind, number), " is gone")
-            items += found[1]
-        if [item.number for item in items] != list(range(1, edits + 1)):
-            raise self._broken(_file_name(kind, 0), f" and those beside it should hold {edits} edits, in order")
-        return items
-
-    def _parse(self, name: str) -> tuple[int, list[BatchItem]] | None:
-        content = self._read(name)
+    def _read_pointer(self) -> _Pointer | None:
+        content = self._read(POINTER)
         if content is None:
             return None
+        try:
+            return _Pointer.model_validate_json(content)
+        except ValueError as error:
+            raise self._broken(POINTER, f": {_words(error)}") from error
+
+    def _load(self, pointer: _Pointer) -> list[BatchItem]:
+        """Read and hold all files of a state."""
+        self._generation = pointer.generation
+        self.was_cleared = pointer.max_tries != self._max_tries
+        items: list[BatchItem] = []
+        for number in _files(pointer.edits):
+            name = self._file_name(number)
+            content = self._read(name)
+            if content is None:
+                raise self._missing(name)
+            items += self._parse(name, content)
+        if [item.number for item in items] != list(range(1, pointer.edits + 1)):
+            first = self._file_name(0)
+            raise self._broken(first, f" and those beside it should hold {pointer.edits} edits, in order")
+        self._hold(items)
+        return items
+
+    def _parse(self, name: str, content: bytes) -> list[BatchItem]:
         items: list[BatchItem] = []
         line = 1
         try:
             lines = content.rstrip(b"\n").split(b"\n")
-            head = _Head.model_validate_json(lines[0])
+            _Head.model_validate_json(lines[0])
             for line in range(2, len(lines) + 1):
                 items.append(BatchItem.model_validate_json(lines[line - 1]))
         except ValueError as error:
-            raise self._broken(name, f", line {line}: {' '.join(str(error).split())[:300]}") from error
-        if head.max_tries != self._max_tries:
-            self.was_cleared = True
-            self._noted_max_tries = head.max_tries
-        return head.edits, items
+            raise self._broken(name, f", line {line}: {_words(error)}") from error
+        return items
+
+    def _refuse_lost_pointer(self) -> None:
+        """Refuse state whose pointer is missing. What a first try has left that did not come to its begin is none."""
+        for name in self._state_files():
+            content = self._read(name)
+            if content and any(item.phase is not Phase.PLANNED for item in self._parse(name, content)):
+                raise self._missing(POINTER)
+
+    def _state_files(self) -> list[str]:
+        names = self._in_store("", lambda folder: names_in(folder), "read")
+        return [name for name in names if name.startswith(STATE) and name.endswith(SUFFIX)]
+
+    def _write_pointer(self) -> None:
+        pointer = _Pointer(
+            ti_id=self._ti_id, generation=self._generation, max_tries=self._max_tries, edits=len(self._lines)
+        )
+        self._write(POINTER, pointer.model_dump_json().encode() + b"\n")
+
+    def _remove(self, generation: str) -> None:
+        """Remove an earlier try's files: they count no more. A store may refuse it."""
+        for name in self._state_files() if generation else ():
+            if name.startswith(f"{STATE}-{generation}-"):
+                try:
+                    self._in_store(name, lambda path: path.unlink(), "removed")
+                except StorageError as error:
+                    log.info("An earlier try's file stays: %s", error)
 
     def _broken(self, name: str, how: str) -> BatchStateError:
         return BatchStateError(f"What is remembered of the batch cannot be read: {self._shown(name)}{how}.")
+
+    def _missing(self, name: str) -> BatchStateMissingError:
+        what = f"What is remembered of the batch cannot be read: {self._shown(name)} is gone."
+        if scheme_of(self._output_path) not in LOCAL_PROTOCOLS:
+            return BatchStateMissingError(what)
+        return BatchStateMissingError(
+            f"{what} This worker ({platform.node()}) may not see the disk of the worker that has written it.",
+            advice=(
+                "Put output_path on a disk that all workers share, or into a store; a retry on a worker that sees the "
+                "state goes on with it. If it was deleted, and no request of the batch is alive, clear the task: then "
+                "all edits are paid anew."
+            ),
+        )
 
     def _read(self, name: str) -> bytes | None:
         def found(path: ObjectStoragePath) -> bytes | None:
@@ -239,6 +359,9 @@ class Ledger:
         return self._in_store(name, found, "read")
 
     def _write(self, name: str, content: bytes) -> None:
+        if self._ownership:
+            self._ownership.check()
+
         def write(path: ObjectStoragePath) -> None:
             write_whole(io.BytesIO(content), path, told=False)
 
@@ -253,6 +376,9 @@ class Ledger:
             ) from outcome
         return outcome
 
+    def _file_name(self, number: int) -> str:
+        return f"{STATE}-{self._generation}-{number:03}{SUFFIX}"
+
     def _folder(self) -> ObjectStoragePath:
         folder: ObjectStoragePath = reached(self._output_path, self._storage_conn_id) / FOLDER / self._name
         return folder
@@ -261,17 +387,13 @@ class Ledger:
         return without_password(f"{self._output_path}/{FOLDER}/{self._name}/{name}")
 
 
-def _file_name(kind: str, number: int) -> str:
-    return f"{kind}-{number:03}.jsonl"
-
-
 def _file_of(number: int) -> int:
     return (number - 1) // ITEMS_PER_FILE
 
 
 def _files(edits: int) -> Sequence[int]:
-    """Return the numbers of all files; the first one comes last."""
-    return range(_file_of(edits), -1, -1)
+    """Return the numbers of all files."""
+    return range(_file_of(edits) + 1)
 
 
 def _numbers(file: int, edits: int) -> Sequence[int]:
@@ -279,9 +401,8 @@ def _numbers(file: int, edits: int) -> Sequence[int]:
     return range(file * ITEMS_PER_FILE + 1, min((file + 1) * ITEMS_PER_FILE, edits) + 1)
 
 
-def _places(items: Iterable[BatchItem]) -> Sequence[tuple[str, str]]:
-    """Return which edits there are, in order."""
-    return [(item.fingerprint, item.name) for item in items]
+def _words(error: ValueError) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _line(item: BatchItem) -> bytes:

@@ -11,6 +11,7 @@ from functools import partial
 from airflow_provider_odirouter.errors import (
     InvalidParametersError,
     LostSubmitError,
+    NotOwnerError,
     OdiRouterError,
     RejectedError,
     StorageError,
@@ -22,6 +23,7 @@ from airflow_provider_odirouter.operators.batch.carrying import failed
 from airflow_provider_odirouter.operators.batch.ledger import Ledger
 from airflow_provider_odirouter.operators.batch.plan import parameters_of
 from airflow_provider_odirouter.operators.batch.report import Report
+from airflow_provider_odirouter.triggers.canceling import by_hand
 
 log = logging.getLogger(__name__)
 
@@ -141,4 +143,13 @@ class Submitting:
         )
         self._ledger.put(submitted)
         self._submitted(request_id)
-        self._ledger.flush()
+        try:
+            self._ledger.flush()
+        except NotOwnerError:
+            log.error(  # noqa: TRY400 - the error itself is raised
+                "Request %s was submitted by a try that no longer acts for its task. No other try knows it, and it may "
+                "be paid; to cancel it by hand: %s",
+                request_id,
+                by_hand(self._hook.odirouter_conn_id, ImageEdit.ENDPOINT, request_id),
+            )
+            raise

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import platform
+import re
 import subprocess
 import sys
 import textwrap
@@ -14,8 +16,15 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_odirouter.errors import BatchStateError, OdiRouterError, StorageError
+from airflow_provider_odirouter.errors import (
+    BatchStateError,
+    BatchStateMissingError,
+    NotOwnerError,
+    OdiRouterError,
+    StorageError,
+)
 from airflow_provider_odirouter.images.files import write_whole
+from airflow_provider_odirouter.lifecycle.ownership import Ownership
 from airflow_provider_odirouter.models import BatchItem, LandedOutput, Phase
 from airflow_provider_odirouter.operators.batch.ledger import KEY, Ledger
 from tests.conftest import DictStore
@@ -31,8 +40,10 @@ WRITE = "airflow_provider_odirouter.operators.batch.ledger.write_whole"
 def make(tmp_path: Path) -> Make:
     """The ledger of one try: ``make(max_tries=2)``."""
 
-    def new(output_path: str = str(tmp_path), storage_conn_id: str | None = None, max_tries: int = 1) -> Ledger:
-        return Ledger(output_path, storage_conn_id, NAME, max_tries=max_tries)
+    def new(
+        output_path: str = str(tmp_path), storage_conn_id: str | None = None, max_tries: int = 1, ti_id: str = "ti-1"
+    ) -> Ledger:
+        return Ledger(output_path, storage_conn_id, NAME, max_tries=max_tries, ti_id=ti_id)
 
     return new
 
@@ -50,7 +61,7 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def noting(source: Any, path: Any, **arguments: Any) -> None:
         write_whole(source, path, **arguments)
-        names.append(path.name)
+        names.append(re.sub("-[0-9a-f]{12}-", "-", path.name))
 
     monkeypatch.setattr(WRITE, noting)
     return names
@@ -82,6 +93,12 @@ def begun(ledger: Ledger, *items: BatchItem, store: DictStore | None = None) -> 
     ledger.load(store)
     ledger.begin(items, store)
     return ledger
+
+
+def state(folder: Path, number: int) -> Path:
+    """One of the files of the state that counts."""
+    [path] = folder.glob(f"state-*-{number:03}.jsonl")
+    return path
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -117,8 +134,11 @@ def test_what_is_noted_in_a_store_is_what_is_read(make: Make, s3: S3) -> None:
     items = [item(number, phase=Phase.SUBMITTED) for number in range(1, 402)]
     ledger = begun(make(out), *items)
     ledger.keep(items[400].model_copy(update={"phase": Phase.SUCCEEDED}))
-    names = [f"out/.odirouter/{NAME}/state-00{number}.jsonl" for number in range(3)]
-    assert list(s3.objects()) == names
+    pointer, *files = s3.objects()
+    assert pointer == f"out/.odirouter/{NAME}/owner.json"
+    assert [re.sub("-[0-9a-f]{12}-", "-", name) for name in files] == [
+        f"out/.odirouter/{NAME}/state-00{number}.jsonl" for number in range(3)
+    ]
     again = make(s3.url("out"), s3.conn_id)
     assert again.load(None) == ledger.items
     assert again.of(Phase.SUCCEEDED) == [ledger.items[400]]
@@ -157,8 +177,9 @@ def test_lineage_is_not_told_of_it(make: Make, s3: S3, monkeypatch: pytest.Monke
 def test_a_change_writes_only_the_file_of_its_edit(make: Make, folder: Path, writes: list[str]) -> None:
     items = [item(number) for number in range(1, 602)]
     ledger = begun(make(), *items)
-    assert sorted(writes) == [f"state-00{number}.jsonl" for number in range(4)]
-    assert [len(lines(path)) for path in sorted(folder.iterdir())] == [201, 201, 201, 2]
+    # The pointer comes last: where it is missing, no try has begun.
+    assert writes == [*(f"state-00{number}.jsonl" for number in range(4)), "owner.json"]
+    assert [len(lines(path)) for path in sorted(folder.glob("state-*"))] == [201, 201, 201, 2]
     for number, file in ((1, 0), (200, 0), (201, 1), (400, 1), (601, 3)):
         writes.clear()
         ledger.keep(items[number - 1].model_copy(update={"phase": Phase.SUBMITTING}))
@@ -214,7 +235,7 @@ def test_what_is_kept_lies_in_the_store_and_is_written_in_groups(
         for number in numbers:
             kept = items[number - 1].model_copy(update={"phase": Phase.SUBMITTED, "request_id": f"mmsu_{number}"})
             ledger.keep(kept)
-            if f'"mmsu_{number}"' not in (folder / f"state-00{(number - 1) // 200}.jsonl").read_text():
+            if f'"mmsu_{number}"' not in state(folder, (number - 1) // 200).read_text():
                 missing.append(number)
 
     threads = [threading.Thread(target=keep) for _ in range(20)]
@@ -226,6 +247,21 @@ def test_what_is_kept_lies_in_the_store_and_is_written_in_groups(
     assert make().load(None) == ledger.items
     assert all(one.phase is Phase.SUBMITTED for one in ledger.items)
     assert len(writes) < 250
+
+
+def test_a_try_that_is_killed_while_it_begins_changes_nothing_of_the_one_before(
+    make: Make, fail_at: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(make(), item(1, phase=Phase.SUBMITTED), item(2))
+    killed = make(ti_id="ti-2")
+    killed.load(None)
+    fail_at(1)
+    with pytest.raises(StorageError):
+        killed.begin([item(1, phase=Phase.SUBMITTED), item(2)], None)
+    monkeypatch.undo()
+    with pytest.raises(StorageError, match="stay as they were"):
+        killed.keep(item(1))
+    assert make().load(None) == [item(1, phase=Phase.SUBMITTED), item(2)]
 
 
 def test_what_another_thread_could_not_write_is_not_taken_for_written(
@@ -289,14 +325,14 @@ def test_a_full_disk_leaves_what_was_there(kept: Ledger, tmp_path: Path) -> None
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     [told] = [line for line in done.stdout.splitlines() if "remembered" in line]
     assert told.startswith("False What is to be remembered of the batch cannot be written: ")
-    assert "state-000.jsonl: File too large. Check the path, its permissions and the free space, then retry." in told
+    assert re.search(r"state-\w+-000.jsonl: File too large. Check the path, its permissions and the free space", told)
     assert not list((tmp_path / ".odirouter" / NAME).glob("*.part"))
 
 
 def test_a_folder_that_vanishes_is_told(make: Make, folder: Path) -> None:
     ledger = begun(make(), item(1))
     folder.rename(folder.with_name("elsewhere"))
-    with pytest.raises(StorageError, match=r"cannot be written: .*state-000\.jsonl: No such file or directory"):
+    with pytest.raises(StorageError, match=r"cannot be written: .*owner\.json is gone"):
         ledger.keep(item(1, phase=Phase.SUBMITTING))
     assert not ledger.lasts
     folder.with_name("elsewhere").rename(folder)
@@ -352,8 +388,9 @@ def test_a_try_that_cannot_begin_forgets_nothing_of_the_one_before(
     now += [one.model_copy(update={"number": one.number + new_lines}) for one in earlier]
     tries = 2 if cleared else 1
     for write in range(12):
+        ti_id = f"ti-{write}"
         fail_at(write)
-        ledger = make(max_tries=tries)
+        ledger = make(max_tries=tries, ti_id=ti_id)
         # Whatever has failed before, and where.
         assert ledger.load(None) == earlier
         assert ledger.was_cleared is cleared
@@ -374,12 +411,22 @@ def test_a_try_that_cannot_begin_forgets_nothing_of_the_one_before(
     assert make(max_tries=tries).load(None) == earlier[:10]
 
 
-def test_a_try_of_the_same_edits_copies_nothing(make: Make, writes: list[str]) -> None:
-    items = [item(number, phase=Phase.SUBMITTED) for number in range(1, 202)]
-    begun(make(), *items)
-    writes.clear()
-    begun(make(), *[one.model_copy(update={"phase": Phase.LANDED}) for one in items])
-    assert sorted(writes) == ["state-000.jsonl", "state-001.jsonl"]
+def test_an_earlier_trys_files_are_removed_when_those_of_the_new_one_count(make: Make, folder: Path) -> None:
+    begun(make(), *[item(number, phase=Phase.SUBMITTED) for number in range(1, 202)])
+    before = sorted(folder.glob("state-*"))
+    begun(make(ti_id="ti-2"), *[item(number, phase=Phase.LANDED) for number in range(1, 202)])
+    after = sorted(folder.glob("state-*"))
+    assert (len(before), len(after)) == (2, 2)
+    assert not set(before) & set(after)
+
+
+def test_a_store_that_lets_nothing_be_removed_keeps_an_earlier_trys_files(make: Make, s3: S3) -> None:
+    out = s3.url("out")
+    begun(make(out, s3.conn_id), item(1))
+    with s3.checking_rights("s3:GetObject", "s3:ListBucket", "s3:PutObject") as conn_id:
+        begun(make(out, conn_id, ti_id="ti-2"), item(1, phase=Phase.LANDED))
+    assert len(s3.objects()) == 3
+    assert make(out, s3.conn_id).load(None) == [item(1, phase=Phase.LANDED)]
 
 
 def test_a_first_try_that_cannot_begin_is_as_if_it_had_not_been(
@@ -418,7 +465,7 @@ def broken(load: Callable[[], object]) -> str:
 @pytest.mark.parametrize(
     ("line", "content", "words"),
     [
-        (1, b'{"version":2,"max_tries":1,"edits":201}', "Input should be 1"),
+        (1, b'{"version":2,"edits":201}', "Input should be 1"),
         (1, b"", "Invalid JSON"),
         (1, b"I am a text", "Invalid JSON"),
         (2, b'{"number":1}', "Field required"),
@@ -432,7 +479,7 @@ def test_a_line_that_was_edited_by_hand_is_named(
     make: Make, folder: Path, line: int, content: bytes, words: str
 ) -> None:
     begun(make(), *[item(number) for number in range(1, 202)])
-    path = folder / "state-000.jsonl"
+    path = state(folder, 0)
     found = path.read_bytes().split(b"\n")
     found[line - 1] = content
     path.write_bytes(b"\n".join(found))
@@ -445,35 +492,73 @@ def test_a_line_that_was_edited_by_hand_is_named(
 @pytest.mark.parametrize("size", [0, 1, 60, 500, 10_000])
 def test_half_a_file_is_no_file(make: Make, folder: Path, size: int) -> None:
     begun(make(), *[item(number) for number in range(1, 202)])
-    path = folder / "state-000.jsonl"
+    path = state(folder, 0)
     path.write_bytes(path.read_bytes()[:size])
     assert f"{path}, line " in broken(lambda: make().load(None))
 
 
-@pytest.mark.parametrize("name", ["state-000.jsonl", "state-001.jsonl"])
+@pytest.mark.parametrize("number", [0, 1])
 @pytest.mark.parametrize(
     "change",
     [lambda found: found[:-1], lambda found: [*found, found[-1]], lambda found: found[:1] + found[:0:-1]],
     ids=["a line less", "a line more", "another order"],
 )
-def test_lines_that_are_missing_are_missed(make: Make, folder: Path, name: str, change: Any) -> None:
+def test_lines_that_are_missing_are_missed(make: Make, folder: Path, number: int, change: Any) -> None:
     begun(make(), *[item(number) for number in range(1, 403)])
-    path = folder / name
+    path = state(folder, number)
     path.write_bytes(b"\n".join(change(path.read_bytes().splitlines())) + b"\n")
     told = broken(lambda: make().load(None))
-    assert f"{folder}/state-000.jsonl and those beside it should hold 402 edits, in order." in told
+    assert f"{state(folder, 0)} and those beside it should hold 402 edits, in order." in told
 
 
-def test_a_file_that_is_missing_is_missed(make: Make, folder: Path) -> None:
+def missing(load: Callable[[], object]) -> str:
+    with pytest.raises(BatchStateMissingError) as raised:
+        load()
+    assert raised.value.retry_helps
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_a_file_that_is_missing_is_missed(number: int, make: Make, folder: Path) -> None:
     begun(make(), *[item(number) for number in range(1, 602)])
-    (folder / "state-001.jsonl").unlink()
-    assert f"{folder}/state-001.jsonl is gone." in broken(lambda: make().load(None))
+    path = state(folder, number)
+    path.unlink()
+    assert f"{path} is gone." in missing(lambda: make().load(None))
+
+
+@pytest.mark.parametrize("left", [slice(None), slice(1), slice(1, None)], ids=["all", "the first", "the others"])
+def test_edits_whose_pointer_is_missing_are_not_submitted_once_more(left: slice, make: Make, folder: Path) -> None:
+    begun(make(), *[item(number, phase=Phase.SUBMITTED) for number in range(1, 451)])
+    kept = sorted(folder.glob("state-*"))[left]
+    for path in folder.iterdir():
+        if path not in kept:
+            path.unlink()
+    assert f"{folder}/owner.json is gone." in missing(lambda: make().load(None))
+
+
+def test_a_pointer_that_was_edited_by_hand_is_named(make: Make, folder: Path) -> None:
+    begun(make(), item(1, phase=Phase.SUBMITTED))
+    for content in ("", "{}", '{"version": 2}', "I am a text"):
+        (folder / "owner.json").write_text(content)
+        assert f"{folder}/owner.json: " in broken(lambda: make().load(None))
+
+
+def test_a_disk_that_workers_may_not_share_is_named_as_the_cause(make: Make, tmp_path: Path) -> None:
+    told = missing(make(str(tmp_path)).resume)
+    assert f"This worker ({platform.node()}) may not see the disk of the worker that has written it." in told
+    assert "Put output_path on a disk that all workers share, or into a store; a retry" in told
+
+
+def test_a_store_that_all_workers_see_is_not_blamed(make: Make, s3: S3) -> None:
+    told = missing(make(s3.url("out"), s3.conn_id).resume)
+    assert "disk" not in told
+    assert "a retry that finds the state goes on with it" in told
 
 
 def test_what_airflow_knows_of_must_be_there(make: Make, folder: Path, tmp_path: Path, store: DictStore) -> None:
     begun(make(), item(1), store=store)
     away = folder.rename(tmp_path / "away")
-    assert f"{folder}/state-000.jsonl is gone." in broken(lambda: make().load(store))
+    assert f"{folder}/owner.json is gone." in missing(lambda: make().load(store))
     # Cleared: the user may have deleted it, as the error says.
     assert make(max_tries=2).load(store) == []
     assert make().load(None) == []
@@ -489,9 +574,77 @@ def test_an_output_path_that_differs_from_try_to_try_is_told(make: Make, tmp_pat
     assert make(f"{tmp_path}/other", max_tries=2).load(store) == []
 
 
-def test_after_a_wait_there_must_be_something(make: Make, store: DictStore) -> None:
-    assert "is gone" in broken(lambda: make().load(None, needed=True))
-    assert "is gone" in broken(lambda: make().load(store, needed=True))
+def test_after_a_wait_there_must_be_something(make: Make) -> None:
+    assert "is gone" in missing(make().resume)
+
+
+# --- Only the owner writes
+
+
+def test_a_try_goes_on_after_a_wait_with_what_it_has_noted(make: Make) -> None:
+    ledger = begun(make(), item(1), item(2))
+    ledger.keep(item(2, phase=Phase.SUBMITTED))
+    again = make()
+    assert again.resume() == [item(1), item(2, phase=Phase.SUBMITTED)]
+    again.keep(item(2, phase=Phase.SUCCEEDED))
+    assert make().load(None) == [item(1), item(2, phase=Phase.SUCCEEDED)]
+
+
+def test_a_try_that_wakes_when_another_has_taken_over_writes_nothing(make: Make, folder: Path) -> None:
+    frozen = begun(make(), item(1), item(2))
+    begun(make(ti_id="ti-2"), item(1, phase=Phase.SUBMITTED), item(2))
+    files = {path: path.read_bytes() for path in folder.iterdir()}
+    for write in (lambda: frozen.keep(item(2, phase=Phase.SUBMITTED)), frozen.check_owner, make().resume):
+        with pytest.raises(NotOwnerError, match=f"another try has taken over the batch, as {folder}/owner.json says"):
+            write()
+    assert {path: path.read_bytes() for path in folder.iterdir()} == files
+
+
+def test_a_write_that_was_under_way_when_its_try_froze_overwrites_nothing(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = begun(make(), item(1), item(2))
+
+    def freeze_first(*arguments: Any, **keywords: Any) -> None:
+        monkeypatch.undo()
+        begun(make(ti_id="ti-2"), item(1, phase=Phase.SUBMITTED), item(2))
+        write_whole(*arguments, **keywords)
+
+    monkeypatch.setattr(WRITE, freeze_first)
+    frozen.keep(item(2, phase=Phase.SUBMITTING))
+    assert make().load(None) == [item(1, phase=Phase.SUBMITTED), item(2)]
+
+
+def test_a_try_that_takes_over_late_does_not_keep_the_newer_one_from_its_work(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = make(ti_id="ti-2")
+
+    def freeze_at_the_pointer(source: Any, path: Any, **keywords: Any) -> None:
+        if path.name == "owner.json":
+            monkeypatch.undo()
+            begun(newer, item(1), item(2))
+        write_whole(source, path, **keywords)
+
+    monkeypatch.setattr(WRITE, freeze_at_the_pointer)
+    frozen = begun(make(ti_id="ti-1"), item(1), item(2))
+    newer.keep(item(1, phase=Phase.SUBMITTED))
+    assert make().load(None) == [item(1, phase=Phase.SUBMITTED), item(2)]
+    with pytest.raises(NotOwnerError):
+        frozen.keep(item(2, phase=Phase.SUBMITTING))
+
+
+def test_a_process_that_no_longer_acts_for_its_task_writes_nothing(make: Make, folder: Path) -> None:
+    ownership = Ownership(None, patience=1.0)
+    ledger = Ledger(str(folder.parents[1]), None, NAME, max_tries=1, ti_id="ti-1", ownership=ownership)
+    begun(ledger, item(1))
+    files = {path: path.read_bytes() for path in folder.iterdir()}
+    ownership.lose("its supervisor is dead")
+    for write in (lambda: ledger.keep(item(1, phase=Phase.SUBMITTED)), lambda: ledger.begin([item(1, "b")], None)):
+        with pytest.raises(NotOwnerError, match="its supervisor is dead"):
+            write()
+    assert make().load(None) == [item(1)]
+    assert {path: path.read_bytes() for path in folder.iterdir()} == files
 
 
 def test_airflow_is_told_only_of_what_is_written(make: Make, tmp_path: Path, store: DictStore) -> None:
