@@ -30,7 +30,8 @@ def airflow() -> Iterator[LocalAirflow]:
                 "PYTHONPATH": str(Path(__file__).parents[2]),
                 # Else Airflow reads only files with the word "airflow" in them.
                 "AIRFLOW__CORE__DAG_DISCOVERY_SAFE_MODE": "False",
-                "AIRFLOW__CORE__PARALLELISM": "8",
+                # Workers that are frozen, and those of their retries, hold a slot each.
+                "AIRFLOW__CORE__PARALLELISM": "24",
                 # By default, nobody misses a dead worker for five minutes.
                 "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
                 "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",

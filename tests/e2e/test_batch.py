@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 from collections import Counter
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from dev.local_airflow import LocalAirflow
-from tests.e2e.dags.batches import EDITS
+from tests.e2e.dags.batches import EDITS, assert_all_landed
 from tests.e2e.trial import Trial
+from tests.e2e.workers import kill
 
 AT_A_TIME = 8
 """Submits, by default."""
@@ -44,7 +40,7 @@ def test_a_worker_that_dies_while_it_submits_leaves_all_that_it_has_noted_to_the
     lost = trial.sandbox.paid - EDITS
     assert lost <= AT_A_TIME
     trial.check(submits=EDITS + lost, cancels=0, ends="success", abandoned=lost)
-    assert_all_landed(trial)
+    assert_all_landed(trial.outputs)
 
 
 @pytest.mark.every_version
@@ -68,20 +64,19 @@ def test_a_triggerer_that_dies_costs_a_batch_nothing(trial: Trial, airflow: Loca
     trial.let_requests_end()
 
     trial.check(submits=EDITS, cancels=0, ends="success")
-    assert_all_landed(trial)
+    assert_all_landed(trial.outputs)
 
 
 @pytest.mark.run("batch_in_waves", run_seconds=3)
 def test_a_batch_in_waves_never_has_more_requests_than_it_may(trial: Trial) -> None:
     trial.check(submits=EDITS, cancels=0, ends="success")
     assert most_alive(trial) <= 40
-    assert_all_landed(trial)
+    assert_all_landed(trial.outputs)
 
 
 def die_in_the_middle(trial: Trial) -> None:
     trial.wait_for(lambda: trial.sandbox.paid >= EDITS // 4, "a part of the submits")
-    [instance] = trial.instances
-    os.kill(int(instance["pid"]), signal.SIGKILL)
+    kill(trial)
 
 
 def waits_again(trial: Trial) -> bool:
@@ -100,12 +95,3 @@ def most_alive(trial: Trial) -> int:
         alive += change
         most = max(most, alive)
     return most
-
-
-def assert_all_landed(trial: Trial) -> None:
-    [manifest] = trial.outputs.glob("*.jsonl")
-    lines: list[dict[str, Any]] = [json.loads(line) for line in manifest.read_text().splitlines()]
-    assert [line["edit"]["prompt"] for line in lines] == [f"Edit {number}" for number in range(EDITS)]
-    files = {output["path"] for line in lines for output in line["outputs"]}
-    assert len(files) == EDITS
-    assert files == {str(path) for path in Path(trial.outputs).glob("*.png")}

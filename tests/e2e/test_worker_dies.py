@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from airflow.sdk.execution_time import context
 from PIL import Image
 
 from tests.e2e.trial import Trial
+from tests.e2e.workers import is_alive, kill, processes_of, send
 
 SUBMIT = frozenset({"submit"})
 FORGOTTEN = not hasattr(context, "TaskStateStoreAccessor")
@@ -90,12 +90,10 @@ def test_a_worker_that_is_asked_to_stop_leaves_its_request_to_the_retry(trial: T
 def test_a_worker_that_wakes_after_the_retry_has_taken_over_cancels_nothing(trial: Trial) -> None:
     trial.wait_until_watched()
     frozen = processes_of(trial)
-    for pid in frozen:
-        os.kill(pid, signal.SIGSTOP)
+    send(signal.SIGSTOP, frozen)
     trial.wait_for(lambda: trial.instances[0]["try_number"] == 2, "the retry")
     trial.wait_for(lambda: "this one goes on with it" in trial.log(try_number=2), "the retry to take over")
-    for pid in frozen:
-        os.kill(pid, signal.SIGCONT)
+    send(signal.SIGCONT, frozen)
     trial.wait_for(lambda: not is_alive(frozen[0]), "the end of the frozen try")
     trial.let_requests_end()
     trial.check(submits=1, cancels=0, ends="success")
@@ -109,22 +107,3 @@ def die_during_the_submit(trial: Trial) -> None:
 
 def pictures(trial: Trial) -> list[Path]:
     return sorted(trial.outputs.glob("*.png"))
-
-
-def kill(trial: Trial, *, whole_worker: bool = False) -> None:
-    """Kill a task's process; with the worker that watches over it, nobody is left to tell Airflow."""
-    task, supervisor = processes_of(trial)
-    for pid in (supervisor, task) if whole_worker else (task,):
-        os.kill(pid, signal.SIGKILL)
-
-
-def processes_of(trial: Trial) -> tuple[int, int]:
-    """The process of the task, and that of the worker which watches over it."""
-    [instance] = trial.instances
-    pid = int(instance["pid"])
-    return pid, int(subprocess.run(["ps", "-o", "ppid=", "-p", str(pid)], capture_output=True, check=True).stdout)
-
-
-def is_alive(pid: int) -> bool:
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, check=False).stdout.strip()
-    return bool(state) and not state.startswith(b"Z")

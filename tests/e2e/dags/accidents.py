@@ -41,6 +41,14 @@ class TriggerIsLate(OdiRouterImageEditOperator):
         super().defer(trigger=trigger, **deferral | {"timeout": timedelta(seconds=5)})
 
 
+class ShortFirstTry(OdiRouterImageEditOperator):
+    """Its first try waits for a minute, a retry for long."""
+
+    def execute(self, context: Any) -> Any:
+        self.timeout = 60.0 if _is_first_try() else 3600.0
+        return super().execute(context)
+
+
 def _is_first_try() -> bool:
     return bool(get_current_context()["ti"].try_number == 1)
 
@@ -51,3 +59,4 @@ eight_pictures = edit_dag("eight_pictures", retries=1, n=8)
 trigger_crashes = edit_dag("trigger_crashes", TriggerCrashes)
 trigger_crashes_with_retry = edit_dag("trigger_crashes_with_retry", TriggerCrashes, retries=1)
 trigger_is_late = edit_dag("trigger_is_late", TriggerIsLate)
+short_first_try = edit_dag("short_first_try", ShortFirstTry, retries=1, deferrable=False)
