@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 from airflow.triggers.base import BaseTrigger
 
@@ -37,6 +39,22 @@ except ImportError:  # Airflow 3.1
 TRIGGERER_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")
 """Whether Airflow calls a trigger's ``on_kill`` (3.3 and later); before, a kill is only a ``CancelledError``."""
 
+
+def asks_in_thread() -> bool:
+    """
+    Return whether an event loop's question to Airflow has to be asked in a thread, by the synchronous call.
+
+    Only a triggerer's supervisor takes asynchronous questions on all versions. That of ``dag.test()`` has no ``asend``
+    at all, which Airflow's secrets backend takes for "not found"; a worker's raises in Airflow 3.1.
+    """
+    comms = getattr(sys.modules.get("airflow.sdk.execution_time.task_runner"), "SUPERVISOR_COMMS", None)
+    if comms is None:
+        return False
+    from airflow.sdk.execution_time.comms import CommsDecoder
+
+    return not hasattr(comms, "asend") or type(comms) is CommsDecoder
+
+
 __all__ = [
     "TRIGGERER_CALLS_ON_KILL",
     "TRIGGER_FAIL_REPR",
@@ -47,6 +65,7 @@ __all__ = [
     "AirflowTaskTimeout",
     "TaskDeferred",
     "TriggerFailureReason",
+    "asks_in_thread",
     "conf",
     "determine_kwargs",
 ]

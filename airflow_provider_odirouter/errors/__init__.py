@@ -6,6 +6,7 @@ Everything that can go wrong, as one tree.
     OdiRouterError
     ├── InvalidParametersError      broken rules, all at once; found before anything was sent
     ├── ConnectionSettingsError     the Airflow connection cannot be used
+    │   ├── EnvironmentSettingsError … or the proxy or TLS settings of the process cannot be
     │   └── ConnectionNotFoundError … or Airflow does not find it
     ├── NotOwnerError               this process acts for its task no longer: a newer try does
     ├── TransportError              no answer of the API came back
@@ -48,6 +49,7 @@ from __future__ import annotations
 from airflow_provider_odirouter.errors.base import (
     ConnectionNotFoundError,
     ConnectionSettingsError,
+    EnvironmentSettingsError,
     InvalidParametersError,
     NotOwnerError,
     OdiRouterError,
@@ -95,6 +97,7 @@ __all__ = [
     "ConnectionNotFoundError",
     "ConnectionSettingsError",
     "EndpointNotFoundError",
+    "EnvironmentSettingsError",
     "FileExpiredError",
     "InvalidParametersError",
     "LandingError",
