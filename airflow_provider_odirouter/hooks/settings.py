@@ -26,6 +26,8 @@ DEFAULT_TIMEOUT = 60.0
 EXTRAS = tuple(CONNECTION_TYPE["conn-fields"])
 AIRFLOWS_EXTRA = "__extra__"
 """Airflow's own name, in a URI, for extras that are more than texts."""
+AIRFLOWS_PREFIX = "extra__odirouter__"
+"""Airflow's own, for fields of a form."""
 
 
 @dataclass(frozen=True)
@@ -100,16 +102,22 @@ def _check_type(connection: Connection) -> None:
 
 def _extra(connection: Connection) -> dict[str, Any]:
     # Connection.extra_dejson talks to Airflow's supervisor to mask secrets, which blocks the triggerer's event loop.
-    given: object = connection.extra or {}  # Airflow 3.2 makes an object of what a URI holds
+    given = _object(connection, connection.extra)
+    given |= _object(connection, given.pop(AIRFLOWS_EXTRA, None))
+    extra = {name.removeprefix(AIRFLOWS_PREFIX): value for name, value in given.items()}
+    for name in extra:
+        if name not in EXTRAS:
+            raise _unusable(connection, _unknown_extra(name, connection.password or ""))
+    return extra
+
+
+def _object(connection: Connection, given: object) -> dict[str, Any]:
     try:
-        extra = json.loads(given) if isinstance(given, str) else given
+        extra = json.loads(given) if given and isinstance(given, str) else given or {}
     except ValueError as error:
         raise _unusable(connection, "its extra is no JSON.") from error
-    if not isinstance(extra, Mapping):
+    if not isinstance(extra, Mapping):  # it is one already where Airflow 3.2 has read a URI
         raise _unusable(connection, "its extra is no JSON object.")
-    for name in extra:
-        if name not in EXTRAS and name != AIRFLOWS_EXTRA:
-            raise _unusable(connection, _unknown_extra(str(name), connection.password or ""))
     return dict(extra)
 
 
