@@ -124,8 +124,10 @@ def _covers(entry: str, target: httpx.URL, variable: str) -> bool:
 
 
 def _host_and_port(text: str, variable: str) -> tuple[str, int | None]:
-    if text.count(":") > 1 and not text.startswith("["):
-        return text, None  # an IPv6 address, or a network of them
+    if text.count(":") > 1:
+        with suppress(ValueError):
+            ipaddress.ip_network(text, strict=False)
+            return text, None  # an IPv6 address without its brackets, or a network of them
     found = re.fullmatch(r"\[([^\[\]]+)\](?::([0-9]{1,5}))?|([^\[\]:@\s]+)(?::([0-9]{1,5}))?", text)
     if found is None:
         raise EnvironmentSettingsError(f"{variable} has an entry that is no host: {text.rpartition('@')[2]!r}.")
