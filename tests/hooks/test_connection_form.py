@@ -103,9 +103,7 @@ def test_hook_and_provider_info_describe_the_same_form(monkeypatch: pytest.Monke
     def field(kind: str) -> Any:
         return lambda label, description: {"kind": kind, "label": label, "description": description}
 
-    wtforms = SimpleNamespace(
-        IntegerField=field("number"), StringField=field("string"), BooleanField=field("boolean")
-    )
+    wtforms = SimpleNamespace(IntegerField=field("number"), StringField=field("string"), BooleanField=field("boolean"))
     monkeypatch.setitem(sys.modules, "wtforms", wtforms)
 
     widgets = OdiRouterHook.get_connection_form_widgets()

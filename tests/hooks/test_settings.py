@@ -200,7 +200,7 @@ class TestExtra:
             settings_of({"team": "art", "timeout": 7})
 
     def test_a_key_in_the_wrong_place_is_not_shown(self) -> None:
-        with pytest.raises(ConnectionSettingsError, match="not known|key for a name") as caught:
+        with pytest.raises(ConnectionSettingsError, match=r"key for a name") as caught:
             settings_of({KEY: ""})
 
         assert KEY not in str(caught.value)
