@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,21 @@ def is_current_instance(ti_id: UUID) -> bool:
     return True
 
 
+def asks_in_thread() -> bool:
+    """
+    Return whether an event loop's question to Airflow has to be asked in a thread, by the synchronous call.
+
+    Only a triggerer's supervisor takes asynchronous questions on all versions. That of ``dag.test()`` has no ``asend``
+    at all, which Airflow's secrets backend takes for "not found"; a worker's raises in Airflow 3.1.
+    """
+    comms = getattr(sys.modules.get("airflow.sdk.execution_time.task_runner"), "SUPERVISOR_COMMS", None)
+    if comms is None:
+        return False
+    from airflow.sdk.execution_time.comms import CommsDecoder
+
+    return not hasattr(comms, "asend") or type(comms) is CommsDecoder
+
+
 __all__ = [
     "TRIGGERER_CALLS_ON_KILL",
     "TRIGGER_FAIL_REPR",
@@ -86,6 +102,7 @@ __all__ = [
     "AirflowTaskTimeout",
     "TaskDeferred",
     "TriggerFailureReason",
+    "asks_in_thread",
     "conf",
     "determine_kwargs",
     "has_supervisor_process",

@@ -31,6 +31,11 @@ CONNECTION_TYPE: dict[str, Any] = {
             "description": "true (the default), false, or the path of a CA file.",
             "schema": {"type": ["string", "null"]},
         },
+        "allow_private_downloads": {
+            "label": "Allow private downloads",
+            "description": "Download pictures from private and loopback addresses, too. Default: false.",
+            "schema": {"type": ["boolean", "null"]},
+        },
     },
 }
 

@@ -105,4 +105,4 @@ def test_the_connection_form_has_our_labels_and_fields() -> None:
     assert "https://odirouter.ai/model" in standard["host"]["placeholder"]
     for hidden in ("login", "port", "url_schema"):
         assert standard[hidden]["hidden"]
-    assert set(form["extra_fields"]) == {"timeout", "verify"}
+    assert set(form["extra_fields"]) == {"timeout", "verify", "allow_private_downloads"}

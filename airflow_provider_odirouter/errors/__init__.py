@@ -6,6 +6,7 @@ Everything that can go wrong, as one tree.
     OdiRouterError
     ├── InvalidParametersError      broken rules, all at once; found before anything was sent
     ├── ConnectionSettingsError     the Airflow connection cannot be used
+    │   ├── EnvironmentSettingsError … or the proxy or TLS settings of the process cannot be
     │   └── ConnectionNotFoundError … or Airflow does not find it
     ├── TransportError              no answer of the API came back
     │   ├── NotSentError            … and the call certainly never arrived
@@ -50,6 +51,7 @@ from __future__ import annotations
 from airflow_provider_odirouter.errors.base import (
     ConnectionNotFoundError,
     ConnectionSettingsError,
+    EnvironmentSettingsError,
     InvalidParametersError,
     NotOwnerError,
     OdiRouterError,
@@ -99,6 +101,7 @@ __all__ = [
     "ConnectionNotFoundError",
     "ConnectionSettingsError",
     "EndpointNotFoundError",
+    "EnvironmentSettingsError",
     "FileExpiredError",
     "InvalidParametersError",
     "LandingError",

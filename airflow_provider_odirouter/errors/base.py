@@ -106,6 +106,16 @@ class ConnectionSettingsError(OdiRouterError):
     advice = "Correct the connection (Admin → Connections) and clear the task."
 
 
+class EnvironmentSettingsError(ConnectionSettingsError):
+    """A variable of the process's environment cannot be used, such as ``HTTPS_PROXY`` or ``SSL_CERT_FILE``."""
+
+    retry_helps = True
+    advice = (
+        "Correct the environment of the workers and of the triggerer, and restart them; a retry helps then, or on a "
+        "worker whose environment is right."
+    )
+
+
 class ConnectionNotFoundError(ConnectionSettingsError):
     """Airflow does not find the connection: it says the same of a secrets backend that is down for a moment."""
 

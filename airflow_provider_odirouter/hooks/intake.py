@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 import traceback
@@ -19,6 +20,11 @@ from airflow_provider_odirouter.protocol import Action, Call
 NEVER_ARRIVED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 """Errors of httpx's own transport that mean that the connection was never open."""
 MAX_ANSWER_BYTES = 16 * 2**20
+CERTIFICATE_OR_END = (ssl.SSLCertVerificationError, ssl.SSLEOFError)
+MAYBE_HTTP = (
+    "If the host speaks plain HTTP, say so: with http:// before the host, in the host field or as in the URI "
+    "odirouter://http://:KEY@host:8088/model. Else check the network; a retry may succeed."
+)
 
 
 def is_link(text: str) -> bool:
@@ -111,11 +117,23 @@ def as_our_errors(
     except NEVER_ARRIVED as error:
         name, cause = _shown(error, secret)
         what = f"No connection to {host} could be opened for the {call.action} of {call.endpoint} ({name})."
-        raise NotSentError(what, request_id=call.request_id) from cause
+        raise NotSentError(what, request_id=call.request_id, advice=_advice(error)) from cause
     except no_answer as error:
         name, cause = _shown(error, secret)
         what = f"{host} gave no whole answer to the {call.action} of {call.endpoint} ({name})."
-        raise NoAnswerError(what, request_id=call.request_id) from cause
+        raise NoAnswerError(what, request_id=call.request_id, advice=_advice(error)) from cause
+
+
+def _advice(error: Exception) -> str | None:
+    """Ask whether plain HTTP was meant, where no TLS comes about for another reason than a certificate."""
+    # TLS can also end in the middle of an answer.
+    others = ssl.SSLCertVerificationError if isinstance(error, NEVER_ARRIVED) else CERTIFICATE_OR_END
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError):
+            return None if isinstance(cause, others) else MAYBE_HTTP
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _shown(error: Exception, secret: str) -> tuple[str, Exception | None]:

@@ -6,20 +6,17 @@ import asyncio
 import io
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from functools import cached_property
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 from uuid import uuid4
 
-import httpx
 from airflow.sdk import BaseHook
 
 from airflow_provider_odirouter import __version__, protocol
-from airflow_provider_odirouter.compat import AirflowNotFoundException
 from airflow_provider_odirouter.errors import (
     AuthenticationError,
-    ConnectionNotFoundError,
     LandingError,
     NoAnswerError,
     NotSentError,
@@ -28,7 +25,9 @@ from airflow_provider_odirouter.errors import (
     RateLimitedError,
     RequestNotFoundError,
 )
-from airflow_provider_odirouter.get_provider_info import CONNECTION_TYPE
+from airflow_provider_odirouter.hooks.client import worker_client
+from airflow_provider_odirouter.hooks.current_settings import CurrentSettings
+from airflow_provider_odirouter.hooks.form import connection_form_widgets, ui_field_behaviour
 from airflow_provider_odirouter.hooks.intake import MAX_ANSWER_BYTES, HeaderWatch, Intake, as_our_errors, is_link
 from airflow_provider_odirouter.hooks.settings import ConnectionSettings
 from airflow_provider_odirouter.models import (
@@ -41,6 +40,8 @@ from airflow_provider_odirouter.models import (
 from airflow_provider_odirouter.protocol import Answer, Call
 
 if TYPE_CHECKING:
+    import httpx
+
     from airflow_provider_odirouter.hooks.transport import Transport
 
 T = TypeVar("T")
@@ -61,49 +62,52 @@ class OdiRouterHook(BaseHook):
     Talk to OdiRouter's image editing queue.
 
     The API key goes to the connection's base URL alone: URLs are built from it, redirects are not followed, and
-    downloads are made without it.
+    downloads are made without it. Where the service refuses it (``401``), the connection is read again, and the call
+    goes on if the connection has changed.
 
     Every method raises a subclass of :class:`~airflow_provider_odirouter.errors.OdiRouterError`. Whether a call is
     repeated is decided in :mod:`~airflow_provider_odirouter.protocol`: a submit that may have arrived never is.
 
     :param odirouter_conn_id: The Airflow connection, of type ``odirouter``: API key in the password field, base URL in
-        the host field (empty: ``https://odirouter.ai/model``), extras ``timeout`` (seconds for one call, 60) and
-        ``verify`` (``false``, or a CA file).
+        the host field (empty: ``https://odirouter.ai/model``), extras ``timeout`` (seconds for one call, 60),
+        ``verify`` (``false``, or a CA file) and ``allow_private_downloads`` (false).
     """
 
     conn_name_attr = "odirouter_conn_id"
     default_conn_name = "odirouter_default"
     conn_type = "odirouter"
     hook_name = "OdiRouter"
+    # Airflow 3.1 looks for them in this class itself.
+    get_connection_form_widgets = staticmethod(connection_form_widgets)
+    get_ui_field_behaviour = staticmethod(ui_field_behaviour)
 
     def __init__(self, odirouter_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.odirouter_conn_id = odirouter_conn_id
         self.before_call: Callable[[], object] = _allow
         """Called before each call of the API and each download, repeats included; what it raises ends the call."""
-        self._settings: ConnectionSettings | None = None
+        self._current = CurrentSettings(
+            odirouter_conn_id,
+            ask=lambda conn_id: self.get_connection(conn_id),
+            aask=lambda conn_id: self.aget_connection(conn_id),
+        )
         self._reading = asyncio.Lock()
+        self._clients: dict[ConnectionSettings, httpx.Client] = {}
         self._leases: AsyncExitStack | None = None
-        self._transport: Transport | None = None
-
-    @classmethod
-    def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the form's extra fields, for Airflow 3.1; newer versions read ``get_provider_info``."""
-        from wtforms import IntegerField, StringField
-
-        widgets = {"number": IntegerField, "string": StringField}
-        return {
-            name: widgets[definition["schema"]["type"][0]](definition["label"], description=definition["description"])
-            for name, definition in CONNECTION_TYPE["conn-fields"].items()
-        }
-
-    @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return the form's labels, for Airflow 3.1; newer versions read ``get_provider_info``."""
-        behaviour = CONNECTION_TYPE["ui-field-behaviour"]
-        return {name.replace("-", "_"): value for name, value in behaviour.items()}
+        self._transports: dict[ConnectionSettings, Transport] = {}
 
     # --- On a worker
+
+    def prepare(self) -> None:
+        """
+        Make all that a call needs beside the network: settings, TLS, proxies, client.
+
+        What comes after it can fail for the network's sake only: so it is called before the intent to submit is noted.
+
+        :raises ConnectionSettingsError: If the connection, or the environment, has a setting that cannot be used.
+        """
+        self.settings.proxies.check(self.settings.base_url)
+        self._client_of(self.settings)
 
     def submit(self, endpoint: str, parameters: Mapping[str, Any]) -> Submission:
         """
@@ -113,23 +117,24 @@ class OdiRouterHook(BaseHook):
         :param parameters: Sent as they are.
         :raises LostSubmitError: If the request may have arrived, but no answer tells. It is not sent again.
         """
-        call = protocol.submit(self.settings.base_url, endpoint, parameters, trace_id=uuid4().hex)
-        return self._repeat(call, lambda: protocol.read_submission(call, self._send(call)))
+        trace_id = uuid4().hex
+
+        def build(base_url: str) -> Call:
+            return protocol.submit(base_url, endpoint, parameters, trace_id=trace_id)
+
+        return self._call(build, protocol.read_submission)
 
     def get_status(self, endpoint: str, request_id: str) -> RequestStatus:
         """Look at a request, once."""
-        call = protocol.status(self.settings.base_url, endpoint, request_id)
-        return self._repeat(call, lambda: protocol.read_status(call, self._send(call)))
+        return self._call(lambda base_url: protocol.status(base_url, endpoint, request_id), protocol.read_status)
 
     def get_result(self, endpoint: str, request_id: str) -> RequestResult | RequestStatus:
         """Fetch the outputs of a request; its status, if it has not ended."""
-        call = protocol.result(self.settings.base_url, endpoint, request_id)
-        return self._repeat(call, lambda: protocol.read_result(call, self._send(call)))
+        return self._call(lambda base_url: protocol.result(base_url, endpoint, request_id), protocol.read_result)
 
     def cancel(self, endpoint: str, request_id: str) -> CancelOutcome:
         """Cancel a request. It may be repeated; that a request has already ended is no error."""
-        call = protocol.cancel(self.settings.base_url, endpoint, request_id)
-        return self._repeat(call, lambda: protocol.read_cancel(call, self._send(call)))
+        return self._call(lambda base_url: protocol.cancel(base_url, endpoint, request_id), protocol.read_cancel)
 
     def download(self, endpoint: str, request_id: str, url: str, into: IO[bytes]) -> None:
         """
@@ -168,7 +173,7 @@ class OdiRouterHook(BaseHook):
     def twin(self) -> OdiRouterHook:
         """Return a hook of the same connection with a client of its own: for a call in the middle of another one."""
         twin = OdiRouterHook(self.odirouter_conn_id)
-        twin._settings = self._settings
+        twin._current = self._current
         twin.before_call = self.before_call
         return twin
 
@@ -188,69 +193,69 @@ class OdiRouterHook(BaseHook):
     async def __aexit__(self, *_: object) -> None:
         if self._leases is not None:
             await self._leases.aclose()
-        self._leases = self._transport = None
+        self._leases = None
+        self._transports.clear()
 
     async def aget_status(self, endpoint: str, request_id: str) -> RequestStatus:
         """Look at a request, once. Inside ``async with hook``, many looks share one transport."""
-        settings = await self._asettings()
-        call = protocol.status(settings.base_url, endpoint, request_id)
-        return await self._arepeat(call, lambda answer: protocol.read_status(call, answer))
+        return await self._acall(lambda base_url: protocol.status(base_url, endpoint, request_id), protocol.read_status)
 
     async def acancel(self, endpoint: str, request_id: str) -> CancelOutcome:
         """Cancel a request, as :meth:`cancel` does."""
-        settings = await self._asettings()
-        call = protocol.cancel(settings.base_url, endpoint, request_id)
-        return await self._arepeat(call, lambda answer: protocol.read_cancel(call, answer))
+        return await self._acall(lambda base_url: protocol.cancel(base_url, endpoint, request_id), protocol.read_cancel)
 
     # --- The connection
 
     @property
     def settings(self) -> ConnectionSettings:
-        """The connection, read once."""
-        if self._settings is None:
-            with self._finding_connection():
-                self._settings = ConnectionSettings.of(self.get_connection(self.odirouter_conn_id))
-        return self._settings
+        """The connection, read once, and again where the service refuses its key."""
+        return self._current.get()
 
-    async def _asettings(self) -> ConnectionSettings:
-        if self._settings is not None:
-            return self._settings
-        async with self._reading:
-            if self._settings is None:
-                with self._finding_connection():
-                    self._settings = ConnectionSettings.of(await self.aget_connection(self.odirouter_conn_id))
-        return self._settings
-
-    @contextmanager
-    def _finding_connection(self) -> Iterator[None]:
-        try:
-            yield
-        except AirflowNotFoundException as error:
-            raise ConnectionNotFoundError(f"Airflow finds no connection {self.odirouter_conn_id!r}.") from error
+    def ask_no_more(self) -> None:
+        """Never ask Airflow for the connection again, twins included: for signal handlers."""
+        self._current.ask_no_more()
 
     # --- The lines that send
 
-    @cached_property
+    @property
     def _client(self) -> httpx.Client:
-        # No connection is kept: one that the service has just closed would leave the fate of a submit open.
-        return httpx.Client(
-            verify=self.settings.ssl_context(),
-            timeout=self.settings.timeout,
-            limits=httpx.Limits(max_keepalive_connections=0),
-        )
+        return self._client_of(self.settings)
 
-    def _send(self, call: Call) -> Answer:
+    def _client_of(self, settings: ConnectionSettings) -> httpx.Client:
+        if settings not in self._clients:
+            self._clients[settings] = worker_client(settings)
+        return self._clients[settings]
+
+    def _call(self, build: Callable[[str], Call], read: Callable[[Call, Answer], T]) -> T:
+        """
+        Send a call, and again with what the connection says by now where the service refuses its key.
+
+        A submit, too: one that is refused with ``401`` was certainly not accepted.
+        """
+        tried = [self.settings]
+        while True:
+            call, sent_at = build(tried[-1].base_url), time.monotonic()
+            try:
+                return self._repeat(call, partial(self._once, call, read, tried[-1]))
+            except AuthenticationError as error:
+                tried.append(self._current.renewed(error, tried, sent_at))
+
+    def _once(self, call: Call, read: Callable[[Call, Answer], T], settings: ConnectionSettings) -> T:
+        return read(call, self._send(call, settings))
+
+    def _send(self, call: Call, settings: ConnectionSettings) -> Answer:
         body = io.BytesIO()
-        headers = self._headers(call, self.settings)
-        watch = {"trace": HeaderWatch(self.settings.timeout + 1)}
+        headers = self._headers(call, settings)
+        watch = {"trace": HeaderWatch(settings.timeout + 1)}
+        client = self._client_of(settings)
         with (
-            as_our_errors(call, self.settings.api_key),
-            self._client.stream(call.method, call.url, headers=headers, content=call.body, extensions=watch) as got,
+            as_our_errors(call, settings.api_key),
+            client.stream(call.method, call.url, headers=headers, content=call.body, extensions=watch) as got,
         ):
-            intake = Intake(call, body, seconds=self.settings.timeout, most=MAX_ANSWER_BYTES)
+            intake = Intake(call, body, seconds=settings.timeout, most=MAX_ANSWER_BYTES)
             for chunk in got.iter_bytes():
                 intake.take(chunk)
-            return self._answer(got.status_code, got.headers, body.getvalue(), self.settings)
+            return self._answer(got.status_code, got.headers, body.getvalue(), settings)
 
     def _receive_file(self, call: Call, into: IO[bytes]) -> None:
         into.seek(0)
@@ -278,23 +283,32 @@ class OdiRouterHook(BaseHook):
                 pause = self._pause(call, error, attempt, began)
             time.sleep(pause)
 
-    async def _asend(self, call: Call, read: Callable[[Answer], T]) -> T:
-        settings = await self._asettings()
+    async def _acall(self, build: Callable[[str], Call], read: Callable[[Call, Answer], T]) -> T:
+        """Send a call as :meth:`_call` does."""
+        tried = [await self._current.aget(self._reading)]
+        while True:
+            call, sent_at = build(tried[-1].base_url), time.monotonic()
+            try:
+                return await self._arepeat(call, read, tried[-1])
+            except AuthenticationError as error:
+                tried.append(await self._current.arenewed(error, tried, sent_at, self._reading))
+
+    async def _asend(self, call: Call, read: Callable[[Call, Answer], T], settings: ConnectionSettings) -> T:
         async with self._lease(settings) as transport:
             received = await transport.send(call, self._headers(call, settings), settings)
             try:
-                return read(self._answer(*received, settings))
+                return read(call, self._answer(*received, settings))
             except RateLimitedError as error:
                 transport.pace.learn(error, settings)
                 raise
 
-    async def _arepeat(self, call: Call, read: Callable[[Answer], T]) -> T:
+    async def _arepeat(self, call: Call, read: Callable[[Call, Answer], T], settings: ConnectionSettings) -> T:
         began, attempt = time.monotonic(), 0
         while True:
             attempt += 1
             self.before_call()
             try:
-                return await self._asend(call, read)
+                return await self._asend(call, read, settings)
             except OdiRouterError as error:
                 pause = self._pause(call, error, attempt, began)
             await asyncio.sleep(pause)
@@ -307,9 +321,9 @@ class OdiRouterHook(BaseHook):
             async with shared_transport(settings) as transport:
                 yield transport
             return
-        if self._transport is None:
-            self._transport = await self._leases.enter_async_context(shared_transport(settings))
-        yield self._transport
+        if settings not in self._transports:
+            self._transports[settings] = await self._leases.enter_async_context(shared_transport(settings))
+        yield self._transports[settings]
 
     # --- What both share
 

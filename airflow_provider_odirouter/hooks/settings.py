@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from airflow_provider_odirouter.errors import ConnectionSettingsError
-from airflow_provider_odirouter.hooks.intake import is_link
+from airflow_provider_odirouter.get_provider_info import CONNECTION_TYPE
+from airflow_provider_odirouter.hooks.base_url import base_url_of
+from airflow_provider_odirouter.hooks.proxies import Proxies
+from airflow_provider_odirouter.hooks.tls import tls_context
 from airflow_provider_odirouter.protocol import DEFAULT_BASE_URL
 
 if TYPE_CHECKING:
@@ -20,6 +23,11 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT = 60.0
 """Seconds for one call."""
+EXTRAS = tuple(CONNECTION_TYPE["conn-fields"])
+AIRFLOWS_EXTRA = "__extra__"
+"""Airflow's own name, in a URI, for extras that are more than texts."""
+AIRFLOWS_PREFIX = "extra__odirouter__"
+"""Airflow's own, for fields of a form."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +38,14 @@ class ConnectionSettings:
     :param base_url: Without a slash at its end, and encoded.
     :param timeout: Seconds for one call.
     :param verify: Whether TLS certificates are checked, or the path of a CA file that they are checked with.
+    :param allow_private_downloads: Whether pictures may come from private, loopback and link-local addresses.
     """
 
     api_key: str = field(repr=False)
     base_url: str = DEFAULT_BASE_URL
     timeout: float = DEFAULT_TIMEOUT
     verify: bool | str = True
+    allow_private_downloads: bool = False
 
     @cached_property
     def account(self) -> int:
@@ -49,48 +59,79 @@ class ConnectionSettings:
 
         :raises ConnectionSettingsError: If it cannot be used. The API key is never part of the text.
         """
+        _check_type(connection)
         extra = _extra(connection)
         return cls(
             api_key=_api_key(connection),
             base_url=_base_url(connection),
             timeout=_timeout(connection, extra.get("timeout")),
             verify=_verify(connection, extra.get("verify")),
+            allow_private_downloads=_private_downloads(connection, extra.get("allow_private_downloads")),
         )
 
     def ssl_context(self) -> ssl.SSLContext:
         """
-        Build the TLS settings: about 20 ms of work, so once for many calls.
+        Return the TLS settings, which are built once: all hooks with these settings share them.
 
-        :raises ConnectionSettingsError: If the CA file holds no certificate.
+        :raises ConnectionSettingsError: If the CA file, or what the environment names instead, cannot be used.
         """
-        if not isinstance(self.verify, str):
-            return httpx.create_ssl_context(verify=self.verify)
-        # In addition to the public ones: pictures lie on a host of their own.
-        context = httpx.create_ssl_context()
-        try:
-            context.load_verify_locations(cafile=self.verify)
-        except OSError as error:
-            raise ConnectionSettingsError(f"The CA file {self.verify!r} cannot be used: {error}.") from error
-        return context
+        return self._ssl_context
+
+    @cached_property
+    def _ssl_context(self) -> ssl.SSLContext:
+        return tls_context(self.verify)
+
+    @cached_property
+    def proxies(self) -> Proxies:
+        """The environment's proxies, read once: a cancel goes the way that its submit went."""
+        return Proxies()
 
 
 def _unusable(connection: Connection, what: str) -> ConnectionSettingsError:
     return ConnectionSettingsError(f"The connection {connection.conn_id!r} cannot be used: {what}")
 
 
+def _check_type(connection: Connection) -> None:
+    kind = connection.conn_type or ""
+    if kind != "odirouter" and kind.startswith(("odirouter", "http")):
+        # As in odirouter+http://…: a scheme that would be passed over.
+        raise _unusable(
+            connection, f"its type is {kind!r}; a URI for plain HTTP is odirouter://http://:KEY@host/model."
+        )
+
+
 def _extra(connection: Connection) -> dict[str, Any]:
     # Connection.extra_dejson talks to Airflow's supervisor to mask secrets, which blocks the triggerer's event loop.
+    given = _object(connection, connection.extra)
+    given |= _object(connection, given.pop(AIRFLOWS_EXTRA, None))
+    extra = {name.removeprefix(AIRFLOWS_PREFIX): value for name, value in given.items()}
+    for name in extra:
+        if name not in EXTRAS:
+            raise _unusable(connection, _unknown_extra(name, connection.password or ""))
+    return extra
+
+
+def _object(connection: Connection, given: object) -> dict[str, Any]:
     try:
-        extra = json.loads(connection.extra or "{}")
+        extra = json.loads(given) if given and isinstance(given, str) else given or {}
     except ValueError as error:
         raise _unusable(connection, "its extra is no JSON.") from error
-    if not isinstance(extra, dict):
+    if not isinstance(extra, Mapping):  # it is one already where Airflow 3.2 has read a URI
         raise _unusable(connection, "its extra is no JSON object.")
-    return extra
+    return dict(extra)
+
+
+def _unknown_extra(name: str, key: str) -> str:
+    what = f"its extra {name[:40]!r} is not known" if not key or key not in name else "an extra has its key for a name"
+    nearest = difflib.get_close_matches(name.strip().lower().replace("-", "_"), EXTRAS, n=1)
+    meant = f"; did you mean {nearest[0]!r}?" if nearest else "."
+    return f"{what}{meant} Known extras: {', '.join(EXTRAS)}."
 
 
 def _api_key(connection: Connection) -> str:
     key = (connection.password or "").strip()
+    if (connection.login or "").strip():
+        raise _unusable(connection, "it has a login, which OdiRouter has not; the API key is its password, alone.")
     if not key:
         raise _unusable(connection, "it has no API key; put the key into its password field.")
     if not (key.isascii() and key.isprintable() and " " not in key):
@@ -99,28 +140,11 @@ def _api_key(connection: Connection) -> str:
 
 
 def _base_url(connection: Connection) -> str:
-    host = (connection.host or "").strip()
-    if not host:
-        return DEFAULT_BASE_URL
-    if "://" not in host:
-        # The short form of a URI: odirouter://:KEY@api.odirouter.ai
-        name, _, path = host.partition("/")
-        port = f":{connection.port}" if connection.port else ""
-        host = f"https://{name}{port}/{(path or connection.schema or 'model').strip('/')}"
-    if not _is_base_url(host):
+    try:
+        return base_url_of(connection.host, connection.port, connection.schema)
+    except ValueError as error:
         # What it is instead is not shown: it may hold a key.
-        raise _unusable(
-            connection, f"its host must be a base URL such as {DEFAULT_BASE_URL}, without user, query or fragment."
-        )
-    # As it goes over the wire: percent-encoded, and the host's name in ASCII.
-    return str(httpx.URL(host)).rstrip("/")
-
-
-def _is_base_url(text: str) -> bool:
-    if not is_link(text) or any(character.isspace() for character in text):
-        return False
-    url = httpx.URL(text)
-    return not (url.userinfo or url.query or url.fragment)
+        raise _unusable(connection, str(error)) from error
 
 
 def _timeout(connection: Connection, value: object) -> float:
@@ -136,11 +160,28 @@ def _timeout(connection: Connection, value: object) -> float:
 
 
 def _verify(connection: Connection, value: object) -> bool | str:
-    match str(value).strip().lower():
-        case "none" | "" | "true" | "1" | "yes":
-            return True
-        case "false" | "0" | "no":
-            return False
+    verify = _boolean(value, default=True)
+    if verify is not None:
+        return verify
     if not Path(str(value)).is_file():
         raise _unusable(connection, f"its verify must be true, false or a CA file; there is no file {value!r}.")
     return str(value)
+
+
+def _private_downloads(connection: Connection, value: object) -> bool:
+    allowed = _boolean(value, default=False)
+    if allowed is None:
+        raise _unusable(connection, f"its allow_private_downloads must be true or false, not {value!r}.")
+    return allowed
+
+
+def _boolean(value: object, *, default: bool) -> bool | None:
+    """Read a switch in its usual spellings, among them the texts of a URI; ``None``: it is none."""
+    match str(value).strip().lower():
+        case "none" | "null" | "":
+            return default
+        case "true" | "1" | "yes" | "on" | "t" | "y":
+            return True
+        case "false" | "0" | "no" | "off" | "f" | "n":
+            return False
+    return None

@@ -13,14 +13,13 @@ import io
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
 
 from airflow_provider_odirouter.hooks.intake import MAX_ANSWER_BYTES, Intake, as_our_errors
 from airflow_provider_odirouter.hooks.pace import Pace, looks_per_second
+from airflow_provider_odirouter.hooks.proxies import Proxy
 from airflow_provider_odirouter.protocol import Action, Call
 
 if TYPE_CHECKING:
@@ -84,8 +83,9 @@ class Transport:
     :param pace: That of all looks of the event loop.
     """
 
-    def __init__(self, settings: ConnectionSettings, proxy: str | None, pace: Pace) -> None:
+    def __init__(self, settings: ConnectionSettings, proxy: Proxy | None, pace: Pace) -> None:
         self.users = 0
+        self._proxy = proxy
         self.pace = pace
         self._places = {Action.STATUS: _Places(pace.gap), Action.CANCEL: _Places(0.0)}
         self._session = aiohttp.ClientSession(
@@ -95,7 +95,7 @@ class Transport:
             cookie_jar=aiohttp.DummyCookieJar(),
             # With trust_env, aiohttp would look for it in a thread for each call, and refuse to send our key to
             # a host that ~/.netrc knows.
-            proxy=proxy,
+            proxy=proxy.url if proxy else None,
             timeout=aiohttp.ClientTimeout(total=None),
             skip_auto_headers=["Content-Type"],  # of a cancel, which has no content
         )
@@ -122,7 +122,12 @@ class Transport:
         body = io.BytesIO()
         intake = Intake(call, body, seconds=settings.timeout, most=MAX_ANSWER_BYTES)
         url = URL(call.url, encoded=True)
-        async with self._session.request(call.method, url, headers=headers, allow_redirects=False) as got:
+        # The proxy's password is no part of its URL, which stands in aiohttp's errors.
+        to_proxy = self._proxy.headers if self._proxy else {}
+        ours, its = (headers, to_proxy) if url.scheme == "https" else ({**headers, **to_proxy}, {})
+        async with self._session.request(
+            call.method, url, headers=ours, proxy_headers=its, allow_redirects=False
+        ) as got:
             async for chunk in got.content.iter_any():
                 intake.take(chunk)
             return Received(got.status, got.headers, body.getvalue())
@@ -137,7 +142,7 @@ class _OfLoop:
 
     def __init__(self) -> None:
         self.pace = Pace(looks_per_second())
-        self.transports: dict[tuple[bool | str, str | None], Transport] = {}
+        self.transports: dict[tuple[bool | str, Proxy | None], Transport] = {}
 
 
 _shared: dict[asyncio.AbstractEventLoop, _OfLoop] = {}
@@ -149,7 +154,7 @@ async def shared_transport(settings: ConnectionSettings) -> AsyncIterator[Transp
     """Lend the running loop's transport; the last user closes it, so that none is left open on a loop that ends."""
     loop = asyncio.get_running_loop()
     of_loop = _shared.get(loop) or _OfLoop()
-    proxy = _proxy_to(settings.base_url)
+    proxy = settings.proxies.to(settings.base_url)
     kind = settings.verify, proxy
     transport = of_loop.transports.get(kind) or Transport(settings, proxy, of_loop.pace)
     of_loop.transports[kind] = transport
@@ -164,12 +169,3 @@ async def shared_transport(settings: ConnectionSettings) -> AsyncIterator[Transp
             if not of_loop.transports:
                 del _shared[loop]
             await transport.close()
-
-
-def _proxy_to(base_url: str) -> str | None:
-    """Return the proxy that the environment names for a URL, as ``HTTPS_PROXY`` and ``NO_PROXY`` do."""
-    url, proxies = urlsplit(base_url), getproxies()
-    proxy = proxies.get(url.scheme) or proxies.get("all")
-    if not proxy or proxy_bypass(url.netloc):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"

@@ -126,6 +126,7 @@ class Custody:
         if self._killed:
             return
         self._killed = True
+        self._hook.ask_no_more()
         if self._charge is None:
             log.warning("The task is killed. If it was just submitting, its request may be running and may be paid.")
             return

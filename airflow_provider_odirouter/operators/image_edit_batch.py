@@ -137,7 +137,7 @@ class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
             store = context.get("task_state_store")
             noted = ledger.load(store)
             with custody.of(batch):
-                self._read_connection()
+                self._prepare_calls()
                 planned = plan(
                     edits_of(self.edits, storage_conn_id=self.storage_conn_id),
                     self.defaults or {},
@@ -189,9 +189,13 @@ class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
         listed = [self.edits] if isinstance(self.edits, str) else []
         return lineage.openlineage(listed, [self._manifest] if self._manifest else [])
 
-    def _read_connection(self) -> None:
-        """Read it before anything can be killed: a signal handler may interrupt a question to Airflow, and ask none."""
-        self.hook.settings  # noqa: B018
+    def _prepare_calls(self) -> None:
+        """
+        Have no call fail for its settings after it was noted.
+
+        Nor need a kill read the connection: a signal handler may interrupt a question to Airflow, and ask none.
+        """
+        self.hook.prepare()
 
     def _take_up(self, context: Context) -> tuple[Ledger, Batch, Custody]:
         from airflow_provider_odirouter.operators import steps
@@ -226,7 +230,7 @@ class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
             ledger, batch, custody = self._take_up(context)
             ledger.resume()
             with custody.of(batch):
-                self._read_connection()
+                self._prepare_calls()
                 batch.settle(events(batch))
                 return self._go_on(context, ledger, batch, custody)
 

@@ -124,6 +124,7 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
             with recovery.cancelling_if_no_try_begins(
                 self.hook, memory, last_try=not steps.is_tried_again(context), cancels=self.cancel_on_timeout
             ):
+                self.hook.prepare()
                 parameters = self.request_parameters()
                 if self.output_path is not None:
                     landing.probe(self.output_path, self.storage_conn_id)

@@ -77,11 +77,14 @@ def test_the_form_asks_for_key_and_base_url_alone(form: Any) -> None:
 
 
 def test_the_form_has_the_extra_fields_that_the_hook_reads(form: Any) -> None:
-    assert set(form["extra_fields"]) == {"timeout", "verify"}
+    assert set(form["extra_fields"]) == {"timeout", "verify", "allow_private_downloads"}
     assert form["hook_class_name"] == CONNECTION_TYPE["hook-class-name"]
 
 
-@pytest.mark.parametrize(("name", "kinds"), [("timeout", {"integer", "number"}), ("verify", {"string"})])
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [("timeout", {"integer", "number"}), ("verify", {"string"}), ("allow_private_downloads", {"boolean"})],
+)
 def test_an_extra_field_may_be_left_empty(form: Any, name: str, kinds: set[str]) -> None:
     field = form["extra_fields"][name]
 
@@ -91,12 +94,16 @@ def test_an_extra_field_may_be_left_empty(form: Any, name: str, kinds: set[str])
     assert field["schema"]["title"] == CONNECTION_TYPE["conn-fields"][name]["label"]
 
 
+def test_airflow_31_finds_the_form_in_the_hooks_own_class() -> None:
+    assert {"get_connection_form_widgets", "get_ui_field_behaviour"} <= vars(OdiRouterHook).keys()
+
+
 def test_hook_and_provider_info_describe_the_same_form(monkeypatch: pytest.MonkeyPatch) -> None:
     # Airflow 3.1 reads the hook, with stand-ins for wtforms; what it calls is tried here in every version.
     def field(kind: str) -> Any:
         return lambda label, description: {"kind": kind, "label": label, "description": description}
 
-    wtforms = SimpleNamespace(IntegerField=field("number"), StringField=field("string"))
+    wtforms = SimpleNamespace(IntegerField=field("number"), StringField=field("string"), BooleanField=field("boolean"))
     monkeypatch.setitem(sys.modules, "wtforms", wtforms)
 
     widgets = OdiRouterHook.get_connection_form_widgets()

@@ -177,8 +177,82 @@ class TestExtra:
         with pytest.raises(ConnectionSettingsError, match="its extra is no JSON"):
             settings_of(extra)
 
-    def test_fields_that_are_not_ours_are_passed_over(self) -> None:
-        assert settings_of({"team": "art", "timeout": 7}).timeout == 7
+    @pytest.mark.parametrize(
+        ("name", "nearest"),
+        [
+            ("Timeout", "timeout"),
+            ("time_out", "timeout"),
+            ("verfiy", "verify"),
+            ("ssl_verify", "verify"),
+            ("allow-private-downloads", "allow_private_downloads"),
+            ("allow_private_download", "allow_private_downloads"),
+        ],
+    )
+    def test_a_misspelt_one_is_refused_and_the_nearest_named(self, name: str, nearest: str) -> None:
+        with pytest.raises(ConnectionSettingsError) as caught:
+            settings_of({name: 5})
+
+        assert f"its extra {name!r} is not known; did you mean {nearest!r}?" in str(caught.value)
+        assert "Known extras: timeout, verify, allow_private_downloads." in str(caught.value)
+
+    def test_one_that_is_like_no_other_is_refused(self) -> None:
+        with pytest.raises(ConnectionSettingsError, match=r"its extra 'team' is not known\. Known extras: timeout"):
+            settings_of({"team": "art", "timeout": 7})
+
+    def test_a_key_in_the_wrong_place_is_not_shown(self) -> None:
+        with pytest.raises(ConnectionSettingsError, match=r"key for a name") as caught:
+            settings_of({KEY: ""})
+
+        assert KEY not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "extra",
+        [
+            {"__extra__": '{"timeout": 7}'},
+            {"__extra__": {"timeout": 7}},
+            {"__extra__": "", "timeout": 7},
+            {"extra__odirouter__timeout": 7, "extra__odirouter__verify": None},
+            {"timeout": 7, "verify": "", "allow_private_downloads": None},
+        ],
+        ids=str,
+    )
+    def test_airflows_own_are_read(self, extra: object) -> None:
+        assert settings_of(extra).timeout == 7
+
+    def test_it_may_be_an_object_already_as_airflow_32_makes_of_a_uri(self) -> None:
+        connection = Connection(conn_id="mine", conn_type="odirouter", password=KEY)
+        connection.extra = {"timeout": 7}  # type: ignore[assignment]
+
+        assert ConnectionSettings.of(connection).timeout == 7
+
+
+class TestPrivateDownloads:
+    @pytest.mark.parametrize("value", [None, "", False, "false", "False", " NO ", 0, "0", "off", "n", "f"])
+    def test_are_not_allowed_by_default_and_in_each_spelling(self, value: object) -> None:
+        assert settings_of({"allow_private_downloads": value}).allow_private_downloads is False
+        assert settings_of().allow_private_downloads is False
+
+    @pytest.mark.parametrize("value", [True, "true", "True", " YES ", 1, "1", "on", "y", "t"])
+    def test_are_allowed_in_each_spelling(self, value: object) -> None:
+        assert settings_of({"allow_private_downloads": value}).allow_private_downloads is True
+
+    @pytest.mark.parametrize("value", ["maybe", 2, "10.0.0.0/8", ["true"], {}])
+    def test_anything_else_is_refused(self, value: object) -> None:
+        with pytest.raises(ConnectionSettingsError, match="allow_private_downloads must be true or false"):
+            settings_of({"allow_private_downloads": value})
+
+
+class TestLogin:
+    @pytest.mark.parametrize("password", [KEY, None])
+    def test_a_login_is_refused_unseen_as_it_may_be_the_key(self, password: str | None) -> None:
+        with pytest.raises(ConnectionSettingsError, match="it has a login") as caught:
+            settings_of(login="sk-login", password=password)
+
+        assert "sk-login" not in str(caught.value)
+
+    @pytest.mark.parametrize("login", [None, "", "  "])
+    def test_none_is_none(self, login: str | None) -> None:
+        assert settings_of(login=login).api_key == KEY
 
 
 class TestForms:
