@@ -35,6 +35,7 @@ Everything that can go wrong, as one tree.
     └── LandingError                the pictures could not be brought home
         ├── NoOutputError           the result names no file
         ├── FileExpiredError        the link to a picture is no longer valid
+        ├── PrivateAddressError     … or leads to an address that is not public
         └── StorageError            a store cannot be written, or does not answer
 
 Three facts about each class decide what happens next, and they are stated here and nowhere else: ``passing`` (the same
@@ -76,6 +77,7 @@ from airflow_provider_odirouter.errors.requests import (
     FileExpiredError,
     LandingError,
     NoOutputError,
+    PrivateAddressError,
     RequestCanceledError,
     RequestError,
     RequestFailedError,
@@ -106,6 +108,7 @@ __all__ = [
     "NotSentError",
     "OdiRouterError",
     "PathNotFoundError",
+    "PrivateAddressError",
     "Problem",
     "RateLimitedError",
     "RejectedError",

@@ -6,9 +6,10 @@ import asyncio
 import io
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import cached_property
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 from uuid import uuid4
 
@@ -20,7 +21,6 @@ from airflow_provider_odirouter.compat import AirflowNotFoundException
 from airflow_provider_odirouter.errors import (
     AuthenticationError,
     ConnectionNotFoundError,
-    LandingError,
     NoAnswerError,
     NotSentError,
     OdiRouterError,
@@ -29,7 +29,8 @@ from airflow_provider_odirouter.errors import (
     RequestNotFoundError,
 )
 from airflow_provider_odirouter.get_provider_info import CONNECTION_TYPE
-from airflow_provider_odirouter.hooks.intake import MAX_ANSWER_BYTES, HeaderWatch, Intake, as_our_errors, is_link
+from airflow_provider_odirouter.hooks.downloads import Downloader
+from airflow_provider_odirouter.hooks.intake import MAX_ANSWER_BYTES, HeaderWatch, Intake, as_our_errors
 from airflow_provider_odirouter.hooks.settings import ConnectionSettings
 from airflow_provider_odirouter.models import (
     IMAGE_EDIT_ENDPOINT,
@@ -39,6 +40,7 @@ from airflow_provider_odirouter.models import (
     Submission,
 )
 from airflow_provider_odirouter.protocol import Answer, Call
+from airflow_provider_odirouter.redaction import bare
 
 if TYPE_CHECKING:
     from airflow_provider_odirouter.hooks.transport import Transport
@@ -57,7 +59,7 @@ class OdiRouterHook(BaseHook):
     Talk to OdiRouter's image editing queue.
 
     The API key goes to the connection's base URL alone: URLs are built from it, redirects are not followed, and
-    downloads are made without it.
+    downloads are made without it. Downloads go to public addresses alone, unless the base URL is at another one.
 
     Every method raises a subclass of :class:`~airflow_provider_odirouter.errors.OdiRouterError`. Whether a call is
     repeated is decided in :mod:`~airflow_provider_odirouter.protocol`: a submit that may have arrived never is.
@@ -132,10 +134,9 @@ class OdiRouterHook(BaseHook):
         :param url: The link of a result.
         :param into: What the bytes are written to; it is emptied before each try.
         :raises FileExpiredError: If the link is no longer valid.
+        :raises PrivateAddressError: If it leads to an address that is not public.
         :raises LandingError: If it is none, or if there is more behind it than a picture can have.
         """
-        if not is_link(url):
-            raise LandingError(f"The result's link {url[:20]!r}… is no http(s) URL.", request_id=request_id)
         call = protocol.file(endpoint, request_id, url)
         self._repeat(call, lambda: self._receive_file(call, into))
 
@@ -224,15 +225,20 @@ class OdiRouterHook(BaseHook):
             verify=self.settings.ssl_context(),
             timeout=self.settings.timeout,
             limits=httpx.Limits(max_keepalive_connections=0),
+            # What the service sets goes to no host of files.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         )
 
     def _send(self, call: Call) -> Answer:
         body = io.BytesIO()
-        headers = self._headers(call, self.settings)
+        headers = self._headers(call)
+        auth = _Bearer(self.settings)
         watch = {"trace": HeaderWatch(self.settings.timeout + 1)}
         with (
-            as_our_errors(call, self.settings.api_key),
-            self._client.stream(call.method, call.url, headers=headers, content=call.body, extensions=watch) as got,
+            as_our_errors(call, self.settings.redactor),
+            self._client.stream(
+                call.method, call.url, headers=headers, auth=auth, content=call.body, extensions=watch
+            ) as got,
         ):
             intake = Intake(call, body, seconds=self.settings.timeout, most=MAX_ANSWER_BYTES)
             for chunk in got.iter_bytes():
@@ -240,19 +246,10 @@ class OdiRouterHook(BaseHook):
             return self._answer(got.status_code, got.headers, body.getvalue(), self.settings)
 
     def _receive_file(self, call: Call, into: IO[bytes]) -> None:
-        into.seek(0)
-        into.truncate()
         headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
-        watch = {"trace": HeaderWatch(self.settings.timeout + 1)}
-        with (
-            as_our_errors(call, self.settings.api_key),
-            self._client.stream("GET", call.url, headers=headers, extensions=watch, follow_redirects=True) as got,
-        ):
-            if not got.is_success:
-                raise protocol.file_error_of(call, self._answer(got.status_code, got.headers, b"", self.settings))
-            intake = Intake(call, into, seconds=FILE_TIMEOUT, most=MAX_FILE_BYTES)
-            for chunk in got.iter_bytes():
-                intake.take(chunk)
+        Downloader(self._client, self.settings, headers, seconds=FILE_TIMEOUT, max_bytes=MAX_FILE_BYTES).receive(
+            call, into
+        )
 
     def _repeat(self, call: Call, once: Callable[[], T]) -> T:
         began, attempt = time.monotonic(), 0
@@ -267,9 +264,8 @@ class OdiRouterHook(BaseHook):
     async def _asend(self, call: Call, read: Callable[[Answer], T]) -> T:
         settings = await self._asettings()
         async with self._lease(settings) as transport:
-            received = await transport.send(call, self._headers(call, settings), settings)
             try:
-                return read(self._answer(*received, settings))
+                return read(self._answer(*await transport.send(call, self._headers(call), settings), settings))
             except RateLimitedError as error:
                 transport.pace.learn(error, settings)
                 raise
@@ -298,9 +294,9 @@ class OdiRouterHook(BaseHook):
 
     # --- What both share
 
-    def _headers(self, call: Call, settings: ConnectionSettings) -> dict[str, str]:
+    def _headers(self, call: Call) -> dict[str, str]:
+        """Return what is sent along, but for the key: that is added on the line that sends."""
         return {
-            "Authorization": f"Bearer {settings.api_key}",
             "Accept": "application/json",
             "Accept-Encoding": "identity",
             "User-Agent": USER_AGENT,
@@ -311,9 +307,9 @@ class OdiRouterHook(BaseHook):
         self, status_code: int, headers: Mapping[str, str], body: bytes, settings: ConnectionSettings
     ) -> Answer:
         # Whatever the service echoes can end in a log, an error or the database: the key must not.
-        body = body.replace(settings.api_key.encode(), b"***")
-        shown = {name.lower(): value.replace(settings.api_key, "***") for name, value in headers.items()}
-        return Answer(status_code, shown, body, received_at=time.time())
+        hide = settings.redactor.text
+        shown = {hide(name.lower()): hide(value) for name, value in headers.items()}
+        return Answer(status_code, shown, settings.redactor.body(body), received_at=time.time())
 
     def _pause(self, call: Call, error: OdiRouterError, attempt: int, began: float) -> float:
         """Return the seconds before a call is sent again, or raise what it came to."""
@@ -321,9 +317,21 @@ class OdiRouterHook(BaseHook):
             call, error, attempt=attempt, waited=time.monotonic() - began, luck=random.random()
         )
         if pause is None:
+            bare(error)
             verdict = protocol.verdict(call, error)
             if verdict is error:
                 raise error
             raise verdict from error
         self.log.warning("%s The %s is repeated in %.1f s.", error, call.action, pause)
         return pause
+
+
+class _Bearer(httpx.Auth):
+    """Adds the API key to what goes out, where httpx shows it to nobody."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self._settings = settings
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
+        request.headers["Authorization"] = self._settings.authorization()
+        yield request

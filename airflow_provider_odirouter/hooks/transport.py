@@ -22,6 +22,7 @@ from yarl import URL
 from airflow_provider_odirouter.hooks.intake import MAX_ANSWER_BYTES, Intake, as_our_errors
 from airflow_provider_odirouter.hooks.pace import Pace, looks_per_second
 from airflow_provider_odirouter.protocol import Action, Call
+from airflow_provider_odirouter.redaction import Secret
 
 if TYPE_CHECKING:
     from airflow_provider_odirouter.hooks.settings import ConnectionSettings
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 MAX_CONNECTIONS = 100
 """For looks, and as many for cancels: a cancel must not wait until a hundred looks have run into their time-out."""
 KEEPALIVE_SECONDS = 15.0
+MAX_STATUS_BYTES = 2**20
+"""A status has a few hundred bytes. What has many more is cut, and so not read: looking for secrets would take long."""
 LONGEST_QUEUE = 60.0
 """Seconds that a call waits for a connection, beyond what the pace explains. A service that works needs a few."""
 
@@ -84,7 +87,7 @@ class Transport:
     :param pace: That of all looks of the event loop.
     """
 
-    def __init__(self, settings: ConnectionSettings, proxy: str | None, pace: Pace) -> None:
+    def __init__(self, settings: ConnectionSettings, proxy: Secret | None, pace: Pace) -> None:
         self.users = 0
         self.pace = pace
         self._places = {Action.STATUS: _Places(pace.gap), Action.CANCEL: _Places(0.0)}
@@ -95,7 +98,7 @@ class Transport:
             cookie_jar=aiohttp.DummyCookieJar(),
             # With trust_env, aiohttp would look for it in a thread for each call, and refuse to send our key to
             # a host that ~/.netrc knows.
-            proxy=proxy,
+            proxy=proxy.reveal() if proxy else None,
             timeout=aiohttp.ClientTimeout(total=None),
             skip_auto_headers=["Content-Type"],  # of a cancel, which has no content
         )
@@ -108,7 +111,7 @@ class Transport:
         :raises RateLimitedError: If it was not sent, since the service wants no more looks for a while.
         """
         places = self._places[call.action]
-        with as_our_errors(call, settings.api_key, no_answer=(aiohttp.ClientError, OSError)):
+        with as_our_errors(call, settings.redactor, no_answer=(aiohttp.ClientError, OSError)):
             await places.take()
             try:
                 if call.action is Action.STATUS:
@@ -122,10 +125,15 @@ class Transport:
         body = io.BytesIO()
         intake = Intake(call, body, seconds=settings.timeout, most=MAX_ANSWER_BYTES)
         url = URL(call.url, encoded=True)
-        async with self._session.request(call.method, url, headers=headers, allow_redirects=False) as got:
+        async with self._session.request(
+            call.method,
+            url,
+            headers={**headers, "Authorization": settings.authorization()},
+            allow_redirects=False,
+        ) as got:
             async for chunk in got.content.iter_any():
                 intake.take(chunk)
-            return Received(got.status, got.headers, body.getvalue())
+            return Received(got.status, got.headers, body.getvalue()[:MAX_STATUS_BYTES])
 
     async def close(self) -> None:
         """Close all connections."""
@@ -137,7 +145,7 @@ class _OfLoop:
 
     def __init__(self) -> None:
         self.pace = Pace(looks_per_second())
-        self.transports: dict[tuple[bool | str, str | None], Transport] = {}
+        self.transports: dict[tuple[bool | str, Secret | None], Transport] = {}
 
 
 _shared: dict[asyncio.AbstractEventLoop, _OfLoop] = {}
@@ -166,10 +174,10 @@ async def shared_transport(settings: ConnectionSettings) -> AsyncIterator[Transp
             await transport.close()
 
 
-def _proxy_to(base_url: str) -> str | None:
+def _proxy_to(base_url: str) -> Secret | None:
     """Return the proxy that the environment names for a URL, as ``HTTPS_PROXY`` and ``NO_PROXY`` do."""
     url, proxies = urlsplit(base_url), getproxies()
     proxy = proxies.get(url.scheme) or proxies.get("all")
     if not proxy or proxy_bypass(url.netloc):
         return None
-    return proxy if "://" in proxy else f"http://{proxy}"
+    return Secret(proxy if "://" in proxy else f"http://{proxy}")
