@@ -31,8 +31,7 @@ LAYERS = 3
 ESCAPED = re.compile(
     # Each bounded: a host may send a million backslashes.
     r"(?P<percent>(?:%(?:25){0,4}[0-9a-f]{2})+)"
-    r"|\\{1,8}u\{?(?P<unicode>[0-9a-f]{4,6})\}?"
-    r"|\\{1,8}x(?P<hex>[0-9a-f]{2})"
+    r"|\\{1,8}(?:u(?P<unicode>[0-9a-f]{4})|u\{(?P<braces>[0-9a-f]{1,6})\}|x(?P<hex>[0-9a-f]{2}))"
     r"|\\{1,8}(?P<sign>[nrt\"'/\\])",
     re.IGNORECASE,
 )
@@ -239,6 +238,6 @@ def _sign(match: re.Match[str]) -> str:
         if "%25" in percent:
             percent = re.sub("%(?:25)+(?=[0-9a-f]{2})", "%", percent, flags=re.IGNORECASE)
         return bytes.fromhex(percent.replace("%", "")).decode(errors="replace")
-    if code := match["unicode"] or match["hex"]:
+    if code := match["unicode"] or match["braces"] or match["hex"]:
         return chr(min(int(code, 16), 0x10FFFF))
     return WHITE_SPACE.get(match["sign"].lower(), match["sign"])

@@ -22,7 +22,6 @@ from yarl import URL
 from airflow_provider_odirouter.hooks.intake import MAX_ANSWER_BYTES, Intake, as_our_errors
 from airflow_provider_odirouter.hooks.pace import Pace, looks_per_second
 from airflow_provider_odirouter.protocol import Action, Call
-from airflow_provider_odirouter.redaction import Secret
 
 if TYPE_CHECKING:
     from airflow_provider_odirouter.hooks.settings import ConnectionSettings
@@ -87,7 +86,7 @@ class Transport:
     :param pace: That of all looks of the event loop.
     """
 
-    def __init__(self, settings: ConnectionSettings, proxy: Secret | None, pace: Pace) -> None:
+    def __init__(self, settings: ConnectionSettings, proxy: str | None, pace: Pace) -> None:
         self.users = 0
         self.pace = pace
         self._places = {Action.STATUS: _Places(pace.gap), Action.CANCEL: _Places(0.0)}
@@ -98,7 +97,7 @@ class Transport:
             cookie_jar=aiohttp.DummyCookieJar(),
             # With trust_env, aiohttp would look for it in a thread for each call, and refuse to send our key to
             # a host that ~/.netrc knows.
-            proxy=proxy.reveal() if proxy else None,
+            proxy=proxy,
             timeout=aiohttp.ClientTimeout(total=None),
             skip_auto_headers=["Content-Type"],  # of a cancel, which has no content
         )
@@ -145,7 +144,7 @@ class _OfLoop:
 
     def __init__(self) -> None:
         self.pace = Pace(looks_per_second())
-        self.transports: dict[tuple[bool | str, Secret | None], Transport] = {}
+        self.transports: dict[tuple[bool | str, str | None], Transport] = {}
 
 
 _shared: dict[asyncio.AbstractEventLoop, _OfLoop] = {}
@@ -174,10 +173,10 @@ async def shared_transport(settings: ConnectionSettings) -> AsyncIterator[Transp
             await transport.close()
 
 
-def _proxy_to(base_url: str) -> Secret | None:
+def _proxy_to(base_url: str) -> str | None:
     """Return the proxy that the environment names for a URL, as ``HTTPS_PROXY`` and ``NO_PROXY`` do."""
     url, proxies = urlsplit(base_url), getproxies()
     proxy = proxies.get(url.scheme) or proxies.get("all")
     if not proxy or proxy_bypass(url.netloc):
         return None
-    return Secret(proxy if "://" in proxy else f"http://{proxy}")
+    return proxy if "://" in proxy else f"http://{proxy}"
