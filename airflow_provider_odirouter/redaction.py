@@ -177,7 +177,8 @@ def secrets_in_url(url: str) -> Iterator[str]:
     if not userinfo and PASSWORD_IN_URL.match(f"://{rest}"):
         userinfo = rest.partition("@")[0]
     user, _, password = userinfo.partition(":")
-    for secret in filter(None, (userinfo, password or user)):
+    # A sign that should have been encoded ends it early for a library, which then quotes what it takes for the host.
+    for secret in filter(None, (userinfo, password or user, *re.split("[/?#]", userinfo))):
         yield from (secret, unquote(secret))
 
 

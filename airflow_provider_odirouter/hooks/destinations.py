@@ -29,8 +29,7 @@ LOOKUP_SECONDS = 5.0
 
 def is_public(address: Address) -> bool:
     """Return whether an address is one of the internet: in the public part of it, and that of one host."""
-    if isinstance(address, ipaddress.IPv6Address) and (inner := _inner(address)):
-        return is_public(inner)
+    address = _meant(address)
     return address.is_global and not (
         address.is_multicast
         or address.is_reserved
@@ -39,11 +38,13 @@ def is_public(address: Address) -> bool:
     )
 
 
-def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+def _meant(address: Address) -> Address:
     """Return the IPv4 address that an IPv6 address leads to, if it is made of one."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
     if address in NAT64:
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
+    return address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1] or address
 
 
 def literal_address(host: str) -> Address | None:
@@ -122,7 +123,7 @@ class PeerCheck:
         if not is_public(address) and not self._may_be_private():
             host = urlsplit(self._call.url).hostname
             raise PrivateAddressError(
-                f"A file of the result is at {host}, which is {address}: that is no public address, so it was not "
-                "fetched.",
+                f"A file of the result is at {host}, which is {_meant(address)}: that is no public address, so it "
+                "was not fetched.",
                 request_id=self._call.request_id,
             )

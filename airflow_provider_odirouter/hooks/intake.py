@@ -21,6 +21,8 @@ from airflow_provider_odirouter.redaction import Redactor
 
 NEVER_ARRIVED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 """Errors of httpx's own transport that mean that the connection was never open."""
+NO_ANSWER = (httpx.RequestError, httpx.InvalidURL, TimeoutError)
+"""Errors that mean that a call may have arrived; httpx's reading of a redirect that is none is among them."""
 MAX_ANSWER_BYTES = 16 * 2**20
 QUOTE_OF_HOST = re.compile(r"\\n|\n|bytearray\(|\bb['\"]")
 """How parsers begin to quote what they could not read. It may be half of a secret, which nobody would recognize."""
@@ -129,7 +131,7 @@ for _name in LOGGERS_OF_CALLS:
 
 @contextmanager
 def as_our_errors(
-    call: Call, redactor: Redactor, *, no_answer: tuple[type[Exception], ...] = (httpx.RequestError, TimeoutError)
+    call: Call, redactor: Redactor, *, no_answer: tuple[type[Exception], ...] = NO_ANSWER
 ) -> Iterator[None]:
     """
     Turn the errors of a transport into ours. To be made bare: its own ones hold what was sent.

@@ -74,6 +74,8 @@ def in_words(error: Exception, path: str, storage_conn_id: str | None = None) ->
     if unknown:
         return f"no installed provider of Airflow knows {scheme}://"
     trouble, secrets = None, list(chain.from_iterable(map(secrets_in_url, getproxies().values())))
+    if without_password(path) != path:
+        secrets += secrets_in_url(path)
     if conn_id:
         with _one_at_a_time():
             trouble, of_connection = aside(lambda: _ask_for(conn_id))
