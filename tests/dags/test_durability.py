@@ -320,11 +320,18 @@ def test_a_request_that_another_task_waits_for_is_submitted_once(
 
 
 @anywhere
+@pytest.mark.parametrize("retries", [0, 1])
 def test_a_link_to_an_address_that_is_not_public_costs_no_second_request(
-    deferrable: bool, run_dag: RunDag, sandbox: Sandbox, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    deferrable: bool,
+    retries: int,
+    run_dag: RunDag,
+    sandbox: Sandbox,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(downloads, "is_private_host", lambda _: False)  # as if the service itself were public
-    run = run_dag(edit(pictures, deferrable=deferrable, output_path=str(tmp_path)))
+    run = run_dag(edit(pictures, deferrable=deferrable, retries=retries, output_path=str(tmp_path)))
     assert run.state == "failed"
     assert run.is_final, "a retry would find the same"
     assert "allow_private_downloads" in run.error
