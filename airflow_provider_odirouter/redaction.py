@@ -84,7 +84,7 @@ class Redactor:
         hidden = [secret.reveal() for secret in self._secrets if len(secret.reveal()) >= SHORTEST_SECRET]
         spellings = {spelling.lower() for secret in hidden for spelling in _spellings(secret)}
         self._spellings = tuple(sorted(spellings, key=len, reverse=True))
-        self._any = re.compile("|".join(map(re.escape, self._spellings)) + "={0,2}", re.IGNORECASE)
+        self._any = re.compile("|".join(map(re.escape, self._spellings)), re.IGNORECASE)
 
     def also(self, *secrets: str | Secret) -> Redactor:
         """Return one that hides more."""
