@@ -33,6 +33,7 @@ from airflow_provider_odirouter.errors import (
     NotSentError,
     OdiRouterError,
     PathNotFoundError,
+    PrivateAddressError,
     Problem,
     RateLimitedError,
     RejectedError,
@@ -85,6 +86,7 @@ FACTS: dict[type[OdiRouterError], tuple[bool, bool]] = {
     LandingError: (False, True),
     NoOutputError: (False, False),
     FileExpiredError: (False, True),
+    PrivateAddressError: (False, False),
     StorageError: (False, True),
 }
 

@@ -36,6 +36,7 @@ Everything that can go wrong, as one tree.
     └── LandingError                the pictures could not be brought home
         ├── NoOutputError           the result names no file
         ├── FileExpiredError        the link to a picture is no longer valid
+        ├── PrivateAddressError     … or leads to an address that is not public
         └── StorageError            a store cannot be written, or does not answer
 
 :class:`NotOwnerError` is not among them: it is no fault of a call or a request, but ends all that this process does.
@@ -81,6 +82,7 @@ from airflow_provider_odirouter.errors.requests import (
     FileExpiredError,
     LandingError,
     NoOutputError,
+    PrivateAddressError,
     RequestCanceledError,
     RequestError,
     RequestFailedError,
@@ -113,6 +115,7 @@ __all__ = [
     "NotSentError",
     "OdiRouterError",
     "PathNotFoundError",
+    "PrivateAddressError",
     "Problem",
     "RateLimitedError",
     "RejectedError",

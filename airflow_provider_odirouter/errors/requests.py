@@ -105,6 +105,16 @@ class FileExpiredError(LandingError):
     """The link to a picture is no longer valid (``403``, ``404``, ``410``); a fresh result has fresh links."""
 
 
+class PrivateAddressError(LandingError):
+    """The link to a picture leads to an address that is not public, such as one of the worker's own network."""
+
+    retry_helps = False
+    advice = (
+        "If OdiRouter's files are there indeed, set allow_private_downloads to true in the extra of the connection, "
+        "and clear the task; if not, report the link to OdiRouter. The request itself is not over."
+    )
+
+
 class StorageError(LandingError):
     """The store of the outputs cannot be written, or that of the inputs does not answer."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
@@ -47,4 +48,6 @@ def worker_client(settings: ConnectionSettings) -> httpx.Client:
     :raises ConnectionSettingsError: If the connection, or the environment, has TLS settings that cannot be used.
     """
     transport = TransportByProxy(settings.ssl_context(), settings.proxies)
-    return httpx.Client(transport=transport, timeout=settings.timeout, trust_env=False)
+    # What the service sets goes to no host of files.
+    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+    return httpx.Client(transport=transport, timeout=settings.timeout, cookies=no_cookies, trust_env=False)

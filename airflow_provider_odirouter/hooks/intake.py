@@ -1,14 +1,16 @@
-"""Taking in what a host sends: bounded in size and time, its failures under our names."""
+"""Taking in what a host sends: bounded in size and time, its failures under our names, without secrets."""
 
 from __future__ import annotations
 
+import logging
+import re
 import socket
 import ssl
 import threading
 import time
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import IO, Any
 from urllib.parse import urlsplit
 
@@ -16,15 +18,21 @@ import httpx
 
 from airflow_provider_odirouter.errors import LandingError, NoAnswerError, NotSentError, UnreadableAnswerError
 from airflow_provider_odirouter.protocol import Action, Call
+from airflow_provider_odirouter.redaction import Redactor
 
 NEVER_ARRIVED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 """Errors of httpx's own transport that mean that the connection was never open."""
+NO_ANSWER = (httpx.RequestError, httpx.InvalidURL, TimeoutError)
+"""Errors that mean that a call may have arrived; httpx's reading of a redirect that is none is among them."""
 MAX_ANSWER_BYTES = 16 * 2**20
 CERTIFICATE_OR_END = (ssl.SSLCertVerificationError, ssl.SSLEOFError)
 MAYBE_HTTP = (
     "If the host speaks plain HTTP, say so: with http:// before the host, in the host field or as in the URI "
     "odirouter://http://:KEY@host:8088/model. Else check the network; a retry may succeed."
 )
+QUOTE_OF_HOST = re.compile(r"\\n|\n|bytearray\(|\bb['\"]")
+"""How parsers begin to quote what they could not read. It may be half of a secret, which nobody would recognize."""
+LOGGERS_OF_CALLS = ("httpx", *(f"httpcore.{name}" for name in ("connection", "http11", "proxy", "socks")))
 
 
 def is_link(text: str) -> bool:
@@ -35,6 +43,14 @@ def is_link(text: str) -> bool:
     except (httpx.InvalidURL, ValueError):
         return False
     return url.scheme in {"http", "https"} and bool(host) and port < 2**16
+
+
+def redirect_target(url: str, location: str) -> str:
+    """Return the URL that a ``Location`` means; what it says itself, if it means none."""
+    try:
+        return str(httpx.URL(url).join(location))
+    except httpx.InvalidURL:
+        return location
 
 
 class Intake:
@@ -100,28 +116,50 @@ class HeaderWatch:
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
+class _Redacted(logging.Filter):
+    """
+    Lets httpx log our calls without secrets.
+
+    It logs each URL, and a link's query is as good as a key; and each reason phrase, where a host may echo one.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change what is logged of our own calls, and of no others."""
+        if redactor := _of_this_call.get():
+            record.msg, record.args = redactor.text(record.getMessage()), ()
+        return True
+
+
+_of_this_call: ContextVar[Redactor | None] = ContextVar("redactor", default=None)
+for _name in LOGGERS_OF_CALLS:
+    logging.getLogger(_name).addFilter(_Redacted())
+
+
 @contextmanager
 def as_our_errors(
-    call: Call, secret: str, *, no_answer: tuple[type[Exception], ...] = (httpx.RequestError, TimeoutError)
+    call: Call, redactor: Redactor, *, no_answer: tuple[type[Exception], ...] = NO_ANSWER
 ) -> Iterator[None]:
     """
-    Turn the errors of a transport into ours.
+    Turn the errors of a transport into ours. To be made bare: its own ones hold what was sent.
 
-    :param secret: What no error may show, even if the host echoes it where HTTP has no place for it.
+    :param redactor: Hides what no error may show, even if the host echoes it where HTTP has no place for it.
     :param no_answer: Errors after which a call may have arrived. httpx's own transport tells them from those of
         connections that were never open, which matters to a submit.
     """
-    host = urlsplit(call.url).hostname
+    host = redactor.text(urlsplit(call.url).hostname or "")
+    before = _of_this_call.set(redactor)
     try:
         yield
     except NEVER_ARRIVED as error:
-        name, cause = _shown(error, secret)
-        what = f"No connection to {host} could be opened for the {call.action} of {call.endpoint} ({name})."
-        raise NotSentError(what, request_id=call.request_id, advice=_advice(error)) from cause
+        words = _words(error, redactor)
+        what = f"No connection to {host} could be opened for the {call.action} of {call.endpoint} ({words})."
+        raise NotSentError(what, request_id=call.request_id, advice=_advice(error)) from None
     except no_answer as error:
-        name, cause = _shown(error, secret)
-        what = f"{host} gave no whole answer to the {call.action} of {call.endpoint} ({name})."
-        raise NoAnswerError(what, request_id=call.request_id, advice=_advice(error)) from cause
+        words = _words(error, redactor)
+        what = f"{host} gave no whole answer to the {call.action} of {call.endpoint} ({words})."
+        raise NoAnswerError(what, request_id=call.request_id, advice=_advice(error)) from None
+    finally:
+        _of_this_call.reset(before)
 
 
 def _advice(error: Exception) -> str | None:
@@ -136,9 +174,8 @@ def _advice(error: Exception) -> str | None:
     return None
 
 
-def _shown(error: Exception, secret: str) -> tuple[str, Exception | None]:
-    """Return an error's name and words, and the error itself if all of it may be shown."""
-    name = ": ".join(filter(None, [type(error).__name__, str(error)]))
-    # aiohttp's errors may carry the headers that were sent.
-    telling = secret in "".join([*traceback.format_exception(error), repr(error), repr(error.args)])
-    return name.replace(secret, "***"), None if telling else error
+def _words(error: Exception, redactor: Redactor) -> str:
+    """Return an error's name and words, but for what they quote of the host."""
+    said = redactor.words(error)
+    words = QUOTE_OF_HOST.split(said, maxsplit=1)[0]
+    return ": ".join(filter(None, [type(error).__name__, words if words == said else f"{words.rstrip()}…"]))

@@ -6,18 +6,18 @@ import asyncio
 import io
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 from uuid import uuid4
 
+import httpx
 from airflow.sdk import BaseHook
 
 from airflow_provider_odirouter import __version__, protocol
 from airflow_provider_odirouter.errors import (
     AuthenticationError,
-    LandingError,
     NoAnswerError,
     NotSentError,
     OdiRouterError,
@@ -27,8 +27,9 @@ from airflow_provider_odirouter.errors import (
 )
 from airflow_provider_odirouter.hooks.client import worker_client
 from airflow_provider_odirouter.hooks.current_settings import CurrentSettings
+from airflow_provider_odirouter.hooks.downloads import Downloader
 from airflow_provider_odirouter.hooks.form import connection_form_widgets, ui_field_behaviour
-from airflow_provider_odirouter.hooks.intake import MAX_ANSWER_BYTES, HeaderWatch, Intake, as_our_errors, is_link
+from airflow_provider_odirouter.hooks.intake import MAX_ANSWER_BYTES, HeaderWatch, Intake, as_our_errors
 from airflow_provider_odirouter.hooks.settings import ConnectionSettings
 from airflow_provider_odirouter.models import (
     IMAGE_EDIT_ENDPOINT,
@@ -38,10 +39,9 @@ from airflow_provider_odirouter.models import (
     Submission,
 )
 from airflow_provider_odirouter.protocol import Answer, Call
+from airflow_provider_odirouter.redaction import bare
 
 if TYPE_CHECKING:
-    import httpx
-
     from airflow_provider_odirouter.hooks.transport import Transport
 
 T = TypeVar("T")
@@ -63,7 +63,8 @@ class OdiRouterHook(BaseHook):
 
     The API key goes to the connection's base URL alone: URLs are built from it, redirects are not followed, and
     downloads are made without it. Where the service refuses it (``401``), the connection is read again, and the call
-    goes on if the connection has changed.
+    goes on if the connection has changed. Downloads go to public addresses alone, unless the base URL is at another
+    one.
 
     Every method raises a subclass of :class:`~airflow_provider_odirouter.errors.OdiRouterError`. Whether a call is
     repeated is decided in :mod:`~airflow_provider_odirouter.protocol`: a submit that may have arrived never is.
@@ -143,10 +144,9 @@ class OdiRouterHook(BaseHook):
         :param url: The link of a result.
         :param into: What the bytes are written to; it is emptied before each try.
         :raises FileExpiredError: If the link is no longer valid.
+        :raises PrivateAddressError: If it leads to an address that is not public.
         :raises LandingError: If it is none, or if there is more behind it than a picture can have.
         """
-        if not is_link(url):
-            raise LandingError(f"The result's link {url[:20]!r}… is no http(s) URL.", request_id=request_id)
         call = protocol.file(endpoint, request_id, url)
         self._repeat(call, lambda: self._receive_file(call, into))
 
@@ -245,12 +245,15 @@ class OdiRouterHook(BaseHook):
 
     def _send(self, call: Call, settings: ConnectionSettings) -> Answer:
         body = io.BytesIO()
-        headers = self._headers(call, settings)
+        headers = self._headers(call)
+        auth = _Bearer(settings)
         watch = {"trace": HeaderWatch(settings.timeout + 1)}
         client = self._client_of(settings)
         with (
-            as_our_errors(call, settings.api_key),
-            client.stream(call.method, call.url, headers=headers, content=call.body, extensions=watch) as got,
+            as_our_errors(call, settings.redactor),
+            client.stream(
+                call.method, call.url, headers=headers, auth=auth, content=call.body, extensions=watch
+            ) as got,
         ):
             intake = Intake(call, body, seconds=settings.timeout, most=MAX_ANSWER_BYTES)
             for chunk in got.iter_bytes():
@@ -258,19 +261,10 @@ class OdiRouterHook(BaseHook):
             return self._answer(got.status_code, got.headers, body.getvalue(), settings)
 
     def _receive_file(self, call: Call, into: IO[bytes]) -> None:
-        into.seek(0)
-        into.truncate()
         headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
-        watch = {"trace": HeaderWatch(self.settings.timeout + 1)}
-        with (
-            as_our_errors(call, self.settings.api_key),
-            self._client.stream("GET", call.url, headers=headers, extensions=watch, follow_redirects=True) as got,
-        ):
-            if not got.is_success:
-                raise protocol.file_error_of(call, self._answer(got.status_code, got.headers, b"", self.settings))
-            intake = Intake(call, into, seconds=FILE_TIMEOUT, most=MAX_FILE_BYTES)
-            for chunk in got.iter_bytes():
-                intake.take(chunk)
+        Downloader(self._client, self.settings, headers, seconds=FILE_TIMEOUT, max_bytes=MAX_FILE_BYTES).receive(
+            call, into
+        )
 
     def _repeat(self, call: Call, once: Callable[[], T]) -> T:
         began, attempt = time.monotonic(), 0
@@ -295,9 +289,8 @@ class OdiRouterHook(BaseHook):
 
     async def _asend(self, call: Call, read: Callable[[Call, Answer], T], settings: ConnectionSettings) -> T:
         async with self._lease(settings) as transport:
-            received = await transport.send(call, self._headers(call, settings), settings)
             try:
-                return read(call, self._answer(*received, settings))
+                return read(call, self._answer(*await transport.send(call, self._headers(call), settings), settings))
             except RateLimitedError as error:
                 transport.pace.learn(error, settings)
                 raise
@@ -327,9 +320,9 @@ class OdiRouterHook(BaseHook):
 
     # --- What both share
 
-    def _headers(self, call: Call, settings: ConnectionSettings) -> dict[str, str]:
+    def _headers(self, call: Call) -> dict[str, str]:
+        """Return what is sent along, but for the key: that is added on the line that sends."""
         return {
-            "Authorization": f"Bearer {settings.api_key}",
             "Accept": "application/json",
             "Accept-Encoding": "identity",
             "User-Agent": USER_AGENT,
@@ -340,9 +333,9 @@ class OdiRouterHook(BaseHook):
         self, status_code: int, headers: Mapping[str, str], body: bytes, settings: ConnectionSettings
     ) -> Answer:
         # Whatever the service echoes can end in a log, an error or the database: the key must not.
-        body = body.replace(settings.api_key.encode(), b"***")
-        shown = {name.lower(): value.replace(settings.api_key, "***") for name, value in headers.items()}
-        return Answer(status_code, shown, body, received_at=time.time())
+        hide = settings.redactor.text
+        shown = {hide(name.lower()): hide(value) for name, value in headers.items()}
+        return Answer(status_code, shown, settings.redactor.body(body), received_at=time.time())
 
     def _pause(self, call: Call, error: OdiRouterError, attempt: int, began: float) -> float:
         """Return the seconds before a call is sent again, or raise what it came to."""
@@ -350,9 +343,21 @@ class OdiRouterHook(BaseHook):
             call, error, attempt=attempt, waited=time.monotonic() - began, luck=random.random()
         )
         if pause is None:
+            bare(error)
             verdict = protocol.verdict(call, error)
             if verdict is error:
                 raise error
             raise verdict from error
         self.log.warning("%s The %s is repeated in %.1f s.", error, call.action, pause)
         return pause
+
+
+class _Bearer(httpx.Auth):
+    """Adds the API key to what goes out, where httpx shows it to nobody."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self._settings = settings
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
+        request.headers["Authorization"] = self._settings.authorization()
+        yield request

@@ -6,10 +6,12 @@ import difflib
 import json
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.request import getproxies
 
 from airflow_provider_odirouter.errors import ConnectionSettingsError
 from airflow_provider_odirouter.get_provider_info import CONNECTION_TYPE
@@ -17,6 +19,7 @@ from airflow_provider_odirouter.hooks.base_url import base_url_of
 from airflow_provider_odirouter.hooks.proxies import Proxies
 from airflow_provider_odirouter.hooks.tls import tls_context
 from airflow_provider_odirouter.protocol import DEFAULT_BASE_URL
+from airflow_provider_odirouter.redaction import Redactor, Secret, raises_bare, secrets_in_url
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -38,14 +41,27 @@ class ConnectionSettings:
     :param base_url: Without a slash at its end, and encoded.
     :param timeout: Seconds for one call.
     :param verify: Whether TLS certificates are checked, or the path of a CA file that they are checked with.
-    :param allow_private_downloads: Whether pictures may come from private, loopback and link-local addresses.
+    :param allow_private_downloads: Whether outputs may lie at addresses that are not public.
     """
 
-    api_key: str = field(repr=False)
+    api_key: Secret | str
+    """Kept as a secret, however it is given."""
     base_url: str = DEFAULT_BASE_URL
     timeout: float = DEFAULT_TIMEOUT
     verify: bool | str = True
     allow_private_downloads: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "api_key", Secret(self.api_key))
+
+    def authorization(self) -> str:
+        """Return the header that carries the key: for the very line that sends it."""
+        return f"Bearer {Secret(self.api_key).reveal()}"
+
+    @cached_property
+    def redactor(self) -> Redactor:
+        """What hides the key, and the passwords of the environment's proxies."""
+        return Redactor([self.api_key, *chain.from_iterable(map(secrets_in_url, getproxies().values()))])
 
     @cached_property
     def account(self) -> int:
@@ -53,6 +69,7 @@ class ConnectionSettings:
         return hash((self.base_url, self.api_key))
 
     @classmethod
+    @raises_bare()  # Airflow shows all of a connection, wherever a frame holds one.
     def of(cls, connection: Connection) -> ConnectionSettings:
         """
         Read an Airflow connection.
@@ -128,7 +145,7 @@ def _unknown_extra(name: str, key: str) -> str:
     return f"{what}{meant} Known extras: {', '.join(EXTRAS)}."
 
 
-def _api_key(connection: Connection) -> str:
+def _api_key(connection: Connection) -> Secret:
     key = (connection.password or "").strip()
     if (connection.login or "").strip():
         raise _unusable(connection, "it has a login, which OdiRouter has not; the API key is its password, alone.")
@@ -136,7 +153,7 @@ def _api_key(connection: Connection) -> str:
         raise _unusable(connection, "it has no API key; put the key into its password field.")
     if not (key.isascii() and key.isprintable() and " " not in key):
         raise _unusable(connection, "its API key (the password field) holds characters that no key has.")
-    return key
+    return Secret(key)
 
 
 def _base_url(connection: Connection) -> str:

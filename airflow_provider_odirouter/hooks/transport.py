@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 MAX_CONNECTIONS = 100
 """For looks, and as many for cancels: a cancel must not wait until a hundred looks have run into their time-out."""
 KEEPALIVE_SECONDS = 15.0
+MAX_STATUS_BYTES = 2**20
+"""A status has a few hundred bytes. What has many more is cut, and so not read: looking for secrets would take long."""
 LONGEST_QUEUE = 60.0
 """Seconds that a call waits for a connection, beyond what the pace explains. A service that works needs a few."""
 
@@ -108,7 +110,7 @@ class Transport:
         :raises RateLimitedError: If it was not sent, since the service wants no more looks for a while.
         """
         places = self._places[call.action]
-        with as_our_errors(call, settings.api_key, no_answer=(aiohttp.ClientError, OSError)):
+        with as_our_errors(call, settings.redactor, no_answer=(aiohttp.ClientError, OSError)):
             await places.take()
             try:
                 if call.action is Action.STATUS:
@@ -122,15 +124,22 @@ class Transport:
         body = io.BytesIO()
         intake = Intake(call, body, seconds=settings.timeout, most=MAX_ANSWER_BYTES)
         url = URL(call.url, encoded=True)
-        # The proxy's password is no part of its URL, which stands in aiohttp's errors.
-        to_proxy = self._proxy.headers if self._proxy else {}
-        ours, its = (headers, to_proxy) if url.scheme == "https" else ({**headers, **to_proxy}, {})
+        # The proxy's password is no part of its URL, which stands in aiohttp's errors. Each secret is added on the line
+        # that sends it, so that no frame of ours has it.
         async with self._session.request(
-            call.method, url, headers=ours, proxy_headers=its, allow_redirects=False
+            call.method,
+            url,
+            headers={**headers, **self._to_proxy_of(url, "http"), "Authorization": settings.authorization()},
+            proxy_headers=self._to_proxy_of(url, "https"),
+            allow_redirects=False,
         ) as got:
             async for chunk in got.content.iter_any():
                 intake.take(chunk)
-            return Received(got.status, got.headers, body.getvalue())
+            return Received(got.status, got.headers, body.getvalue()[:MAX_STATUS_BYTES])
+
+    def _to_proxy_of(self, url: URL, scheme: str) -> Mapping[str, str]:
+        """Return what the proxy to a URL of this scheme is sent, with the request itself or to open a tunnel."""
+        return self._proxy.headers if self._proxy and url.scheme == scheme else {}
 
     async def close(self) -> None:
         """Close all connections."""

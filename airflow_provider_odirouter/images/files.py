@@ -12,7 +12,8 @@ from uuid import uuid4
 from fsspec.spec import AbstractBufferedFile  # type: ignore[import-untyped]
 
 from airflow_provider_odirouter.images.lineage import note_input, note_output
-from airflow_provider_odirouter.images.paths import is_local
+from airflow_provider_odirouter.images.paths import is_local, shown
+from airflow_provider_odirouter.images.stores import in_words
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -140,7 +141,8 @@ def _discard(file: Any, path: ObjectStoragePath) -> None:
             file.close()
             path.fs.rm_file(path.path)
     except Exception as error:  # noqa: BLE001 - of any store's client; the error before it counts more
-        log.warning("What was written of %s could not be thrown away: %r", path, error)
+        place = str(path)
+        log.warning("What was written of %s could not be thrown away: %s", shown(place), in_words(error, place))
     finally:
         if isinstance(file, AbstractBufferedFile):
             file.closed = True

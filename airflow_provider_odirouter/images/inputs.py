@@ -20,6 +20,7 @@ from airflow_provider_odirouter.images.paths import shown, storage_path, url_of
 from airflow_provider_odirouter.images.picture import Picture, UnusablePictureError, examine
 from airflow_provider_odirouter.images.stores import STORE_ADVICE, in_words, may_pass, reached
 from airflow_provider_odirouter.images.threads import TooSlowError, aside, side_by_side
+from airflow_provider_odirouter.redaction import raises_bare
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ def place_of(source: str, storage_conn_id: str | None) -> str:
     return source if is_url(source) else url_of(storage_path(source, storage_conn_id))
 
 
+@raises_bare()
 def read_inputs(images: Sequence[str], mask: str | None, *, storage_conn_id: str | None = None) -> Inputs:
     """
     Read and check all input pictures.
@@ -153,7 +155,7 @@ def _take(source: str, content: Content, storage_conn_id: str | None) -> _Taken:
     if content is None:
         return _Taken(source, None)
     if isinstance(content, Exception):
-        raise _failure(source, content, storage_conn_id) from content
+        raise _failure(source, content, storage_conn_id)
     if len(content) > MAX_INPUT_BYTES:
         raise UnusablePictureError(f"has more than {MAX_INPUT_BYTES // 2**20} MiB; make it smaller")
     picture = examine(io.BytesIO(content))

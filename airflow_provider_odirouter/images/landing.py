@@ -17,11 +17,12 @@ from typing import IO, TYPE_CHECKING
 
 from airflow_provider_odirouter.errors import LandingError, StorageError
 from airflow_provider_odirouter.images.files import make_folder, try_to_write, write_whole
-from airflow_provider_odirouter.images.paths import shown, url_of, without_password
+from airflow_provider_odirouter.images.paths import shown, url_of
 from airflow_provider_odirouter.images.picture import UnusablePictureError, examine
 from airflow_provider_odirouter.images.stores import in_words, reached
 from airflow_provider_odirouter.images.threads import StoppedError, TooSlowError, aside, side_by_side
 from airflow_provider_odirouter.models import LandedOutput, OutputFile
+from airflow_provider_odirouter.redaction import raises_bare, without_password
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -47,6 +48,7 @@ def stable_name(*parts: str) -> str:
     return f"{readable}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]}"
 
 
+@raises_bare()
 def probe(output_path: str, storage_conn_id: str | None = None) -> None:
     """
     Find out whether files can be written, before anything is paid.
@@ -63,6 +65,7 @@ def probe(output_path: str, storage_conn_id: str | None = None) -> None:
         ) from error
 
 
+@raises_bare()
 def land(
     outputs: Sequence[OutputFile],
     *,

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from airflow.sdk import ObjectStoragePath
 
+from airflow_provider_odirouter.redaction import without_password
+
 LOCAL_PROTOCOLS = frozenset({"", "file", "local"})
 
 
@@ -56,9 +58,5 @@ def connection_of(path: str, storage_conn_id: str | None = None) -> str | None:
 
 def shown(path: str) -> str:
     """Return a path for people: not too long, and without a password."""
-    return repr(without_password(path if len(path) <= 200 else path[:199] + "…"))
-
-
-def without_password(path: str) -> str:
-    """Hide a password that somebody wrote into a URL, where Airflow expects the id of a connection."""
-    return re.sub(r"(://[^/?#:]*):[^/?#]*@", r"\1:***@", path)
+    path = without_password(path)
+    return repr(path if len(path) <= 200 else path[:199] + "…")

@@ -7,16 +7,23 @@ connections. What they have in common is ``Exception``.
 
 from __future__ import annotations
 
-import re
+import logging
 import threading
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
+from urllib.request import getproxies
 
 from airflow.sdk import Connection, ObjectStoragePath
 
+from airflow_provider_odirouter.compat import AirflowNotFoundException
 from airflow_provider_odirouter.images.lineage import make_collector
 from airflow_provider_odirouter.images.paths import LOCAL_PROTOCOLS, connection_of, scheme_of, storage_path
 from airflow_provider_odirouter.images.threads import aside
+from airflow_provider_odirouter.redaction import MASK, Redactor, secrets_in_extra, secrets_in_url, without_password
+
+log = logging.getLogger(__name__)
 
 PACKAGES = {
     **dict.fromkeys(("s3", "s3a", "s3n"), "apache-airflow-providers-amazon[s3fs]"),
@@ -26,10 +33,6 @@ PACKAGES = {
 """What has to be installed for a scheme."""
 
 STORE_ADVICE = "Check the store and its connection; a retry may succeed."
-SHORTEST_SECRET = 5
-"""Characters, as for Airflow: to hide a shorter one would hide much else."""
-# Airflow's own list does not know them all, and before 3.2 does not hide what a connection's extras hold.
-_SECRETS_NAME = re.compile("secret|token|key|pass|credential|signature|connection_string", re.IGNORECASE)
 _UNKNOWN_SCHEME = ("No filesystem registered", "Unsupported filesystem")
 """How Airflow and fsspec begin to say that they do not know a scheme: the errors' type is everybody's."""
 _lock = threading.Lock()
@@ -70,15 +73,23 @@ def in_words(error: Exception, path: str, storage_conn_id: str | None = None) ->
         return f"{scheme}:// needs a package that is not installed here: pip install '{PACKAGES[scheme]}'"
     if unknown:
         return f"no installed provider of Airflow knows {scheme}://"
-    words = _words(error)
+    trouble, secrets = None, list(chain.from_iterable(map(secrets_in_url, getproxies().values())))
+    if without_password(path) != path:
+        secrets += secrets_in_url(path)
     if conn_id:
         with _one_at_a_time():
-            trouble, secrets = aside(lambda: _ask_for(conn_id))
-        if trouble:
-            # Some providers go on without a connection that is not there: with the worker's own rights, or as anybody.
-            words += f"; and the connection {conn_id!r} cannot be had: {trouble}"
-        for secret in secrets:
-            words = words.replace(secret, "***")
+            trouble, of_connection = aside(lambda: _ask_for(conn_id))
+        secrets += of_connection
+    redactor = Redactor(secrets)
+    words = without_password(redactor.text(_words(error)))
+    if isinstance(trouble, str):
+        # Some providers go on without a connection that is not there: with the worker's own rights, or as anybody.
+        return f"{words}; and the connection {_id(conn_id)!r} cannot be had: {redactor.text(trouble)}"
+    if trouble:
+        # Whatever cannot be read may be quoted, by the store's error too, which is then the same.
+        return f"{type(error).__name__}; and the connection {_id(conn_id)!r} cannot be had: {type(trouble).__name__}"
+    # The error is raised without its frames and causes: they hold what the store's client was given.
+    log.debug("%s", without_password(redactor.text("".join(traceback.format_exception(error)))))
     return words
 
 
@@ -93,22 +104,19 @@ def _words(error: Exception) -> str:
     return f"{error} ({type(error).__name__})"
 
 
-def _ask_for(conn_id: str) -> tuple[str | None, list[str]]:
-    """Return why a connection cannot be had, and its secrets."""
-    # Somebody may have written a password into the URL, where Airflow expects an id.
-    in_url = conn_id.partition(":")[2]
+def _ask_for(conn_id: str) -> tuple[str | Exception | None, list[str]]:
+    """Return why a connection cannot be had, in words if they may be shown, and its secrets."""
+    in_url = list(secrets_in_url(f"{conn_id}@")) if ":" in conn_id else []
     try:
         connection = Connection.get(conn_id)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it explains what it is told beside
-        return str(error), [in_url] if in_url else []
-    secrets = [connection.password or "", *_secrets_in(connection.extra_dejson)]
-    return None, [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
+    except AirflowNotFoundException as error:
+        return str(error).replace(conn_id, _id(conn_id)), in_url
+    except Exception as error:  # noqa: BLE001 - of a secrets backend, or of what that holds
+        return error, in_url
+    return None, [connection.password or "", *secrets_in_extra(connection.extra_dejson), *in_url]
 
 
-def _secrets_in(extra: object, name: str = "") -> Iterator[str]:
-    match extra:
-        case Mapping():
-            for key, value in extra.items():
-                yield from _secrets_in(value, str(key))
-        case str() if _SECRETS_NAME.search(name):
-            yield extra
+def _id(conn_id: str | None) -> str:
+    """Return a connection's id for people: some write a password into a URL, where Airflow expects an id."""
+    user, colon, _ = (conn_id or "").partition(":")
+    return f"{user}:{MASK}" if colon else user

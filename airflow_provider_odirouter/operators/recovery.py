@@ -31,6 +31,7 @@ from airflow_provider_odirouter.errors import (
     LostSubmitError,
     NotOwnerError,
     OdiRouterError,
+    PrivateAddressError,
     RejectedError,
     RequestLostError,
     RequestNotFoundError,
@@ -202,7 +203,7 @@ def landing_advice(memory: Memory) -> str:
 def give_up_outputs(error: OdiRouterError) -> None:
     """Count a request as over whose outputs no try could bring home: a user who clears the task must get new ones."""
     faulty = isinstance(error, LandingError | RequestNotFoundError | RejectedError)
-    if faulty and not error.request_over and not isinstance(error, StorageError):
+    if faulty and not error.request_over and not isinstance(error, StorageError | PrivateAddressError):
         error.request_over = True
         error.advice = (
             "Clearing the task submits a new request, and pays for it; an OdiRouterRequestSensor with this request id "

@@ -7,7 +7,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from airflow_provider_odirouter.errors import NoOutputError, PathNotFoundError, RejectedError, RequestNotFoundError
+from airflow_provider_odirouter.errors import (
+    NoOutputError,
+    PathNotFoundError,
+    RejectedError,
+    RequestNotFoundError,
+    UnreadableAnswerError,
+)
 from airflow_provider_odirouter.models import (
     CancelOutcome,
     Failure,
@@ -27,6 +33,7 @@ from airflow_provider_odirouter.protocol.bodies import (
 )
 from airflow_provider_odirouter.protocol.calls import Answer, Call, is_safe_request_id
 from airflow_provider_odirouter.protocol.refusals import error_of
+from airflow_provider_odirouter.redaction import MASK
 
 
 def read_submission(call: Call, answer: Answer) -> Submission:
@@ -41,6 +48,10 @@ def read_submission(call: Call, answer: Answer) -> Submission:
         document["request_id"] = request_id = str(request_id)
     if answer.is_success and document and isinstance(request_id, str) and is_safe_request_id(request_id):
         return Submission.model_validate(document)
+    if answer.is_success and isinstance(request_id, str) and MASK in request_id:
+        # It cannot be used as it is shown, and must not be noted as it is.
+        what = f"The request id in the answer to the submit of {call.endpoint} holds a secret of the connection."
+        raise UnreadableAnswerError(what, status_code=answer.status_code)
     raise error_of(call, answer)
 
 

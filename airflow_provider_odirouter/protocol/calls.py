@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 from urllib.parse import quote
 
 from airflow_provider_odirouter.errors import InvalidParametersError, Problem
+from airflow_provider_odirouter.redaction import MASK
 
 DEFAULT_BASE_URL = "https://odirouter.ai/model"
 
@@ -122,7 +123,12 @@ def _path(endpoint: str) -> str:
 
 def is_safe_request_id(request_id: object) -> TypeGuard[str]:
     """Return whether a request id is one path segment that stays where it is put."""
-    return isinstance(request_id, str) and "/" not in request_id and _is_safe_segment(request_id)
+    return (
+        isinstance(request_id, str)
+        and "/" not in request_id
+        and MASK not in request_id
+        and _is_safe_segment(request_id)
+    )
 
 
 def _is_safe_segment(segment: str) -> bool:

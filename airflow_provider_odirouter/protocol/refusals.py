@@ -74,7 +74,7 @@ def file_error_of(call: Call, answer: Answer) -> OdiRouterError:
     """Tell which error the answer to a download is. Files lie on a host of their own, whose bodies say nothing."""
     number = answer.status_code
     url = urlsplit(call.url)
-    what = f"The download of {url.scheme}://{url.netloc}{url.path} was answered with {number}."
+    what = f"The download of {url.scheme}://{url.netloc.rpartition('@')[2]}{url.path} was answered with {number}."
     if number in {403, 404, 410}:
         return FileExpiredError(what, request_id=call.request_id)
     if number in {408, 429} or number >= 500:

@@ -14,6 +14,7 @@ from airflow.sdk.execution_time import task_runner
 from PIL import Image
 
 from airflow_provider_odirouter.errors import StorageError
+from airflow_provider_odirouter.hooks import downloads
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
@@ -316,3 +317,24 @@ def test_a_request_that_another_task_waits_for_is_submitted_once(
     assert run.xcom("edit")["request_id"] == sandbox.alive[0]
     assert spent(sandbox) == (1, 0)
     assert run.note()["done"]
+
+
+@anywhere
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_link_to_an_address_that_is_not_public_costs_no_second_request(
+    deferrable: bool,
+    retries: int,
+    run_dag: RunDag,
+    sandbox: Sandbox,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(downloads, "is_private_host", lambda _: False)  # as if the service itself were public
+    run = run_dag(edit(pictures, deferrable=deferrable, retries=retries, output_path=str(tmp_path)))
+    assert run.state == "failed"
+    assert run.is_final, "a retry would find the same"
+    assert "allow_private_downloads" in run.error
+    assert spent(sandbox) == (1, 0)
+    assert "file" not in actions(sandbox)
+    assert run.note()["request_id"] == sandbox.requests[0].request_id, "clearing the task fetches what is paid"

@@ -24,7 +24,7 @@ ONE, TWO, THREE = "http://one:3128", "http://two:3128", "http://three:3128"
 
 def proxy_to(url: str, **environment: str) -> str | None:
     proxy = Proxies(environment).to(url)
-    return proxy and proxy.url
+    return proxy.url if proxy else None
 
 
 class TestWhichProxy:

@@ -12,16 +12,20 @@ import pytest
 from airflow.sdk.io import store as airflow_stores
 
 from airflow_provider_odirouter.errors import StorageError
-from airflow_provider_odirouter.images import landing
+from airflow_provider_odirouter.images import files, landing
 from airflow_provider_odirouter.images.files import read
 from airflow_provider_odirouter.images.inputs import MAX_INPUT_BYTES, Inputs, read_inputs
 from airflow_provider_odirouter.images.landing import land, probe
 from airflow_provider_odirouter.images.paths import storage_path
 from airflow_provider_odirouter.images.stores import reached
 from airflow_provider_odirouter.models import LandedOutput, OutputFile
+from airflow_provider_odirouter.operators.batch.edits import edits_of
+from airflow_provider_odirouter.operators.batch.finishing import write_manifest
+from airflow_provider_odirouter.operators.batch.ledger import Ledger
 from tests.images.conftest import Paint, join_jobs
 from tests.images.test_inputs import encoded
 from tests.object_store import S3
+from tests.shown import all_shown, chain_of
 
 IMPATIENT = {"connect_timeout": 1, "read_timeout": 1, "retries": {"max_attempts": 0}}
 """For botocore: it would try for long."""
@@ -376,3 +380,65 @@ class TestSecrets:
         assert "s3://AKIASOMEBODY:***@" in text
         assert "cannot be had" in text
         assert "password" not in text
+
+    @pytest.mark.parametrize("kind", ["probe", "landing", "reading", "listing", "manifest", "state"])
+    def test_a_secret_is_in_no_cause_and_in_no_frame(
+        self, s3: S3, closed_port: int, paint: Paint, caplog: pytest.LogCaptureFixture, kind: str
+    ) -> None:
+        caplog.set_level("DEBUG", "airflow_provider_odirouter")
+        conn_id = s3.connect(
+            password="secret-of-the-key",
+            aws_session_token="token-of-the-session",
+            endpoint_url=f"http://127.0.0.1:{closed_port}/secret-of-the-key/token-of-the-session",
+            config_kwargs=IMPATIENT,
+        )
+        url = s3.url("out")
+        use = {
+            "probe": lambda: probe(url, conn_id),
+            "landing": lambda: land_in(url, paint(), storage_conn_id=conn_id),
+            "reading": lambda: read_inputs([url], None, storage_conn_id=conn_id),
+            "listing": lambda: edits_of(f"{url}/edits.jsonl", storage_conn_id=conn_id),
+            "manifest": lambda: write_manifest([], output_path=url, storage_conn_id=conn_id, name="mine"),
+            "state": lambda: Ledger(url, conn_id, "mine", max_tries=1).load(None),
+        }[kind]
+
+        with pytest.raises(StorageError, match="Could not connect to the endpoint URL") as caught:
+            use()
+
+        assert list(chain_of(caught.value)) == [caught.value]
+        assert "Traceback" in caplog.text, "for whoever has to look into it"
+        for secret in ("secret-of-the-key", "token-of-the-session"):
+            assert secret not in all_shown(caught.value)
+            assert secret not in caplog.text
+
+    @pytest.mark.parametrize("value", ["aws://key:se/cret-word@/", '{"conn_type": "aws", "password": "se/cret-word", '])
+    def test_a_connection_that_cannot_be_read_is_not_quoted(
+        self, s3: S3, told: Callable[[str, str | None], str], monkeypatch: pytest.MonkeyPatch, value: str
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW_CONN_BROKEN", value)
+
+        text = told(s3.url("out"), "broken")
+
+        assert "the connection 'broken' cannot be had" in text
+        assert "cret-word" not in text
+        assert "'se'" not in text
+
+    def test_a_password_with_a_slash_in_the_url_is_in_no_text(self, told: Callable[[str, str | None], str]) -> None:
+        text = told("s3://AKIASOMEBODY:pass/word@no-bucket/out", None)
+
+        assert "word@" not in text
+        assert ":pass" not in text
+
+    def test_what_cannot_be_thrown_away_is_told_without_secrets(
+        self, s3: S3, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        conn_id = s3.connect(password="secret-of-the-key")
+        path = storage_path(s3.url("out/a.png"), conn_id)
+
+        class Half:
+            def discard(self) -> None:
+                raise OSError("refused: secret-of-the-key")
+
+        files._discard(Half(), path)
+
+        assert "could not be thrown away: refused: ***" in caplog.text

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_odirouter.images.paths import connection_of, shown, storage_path, url_of, without_password
+from airflow_provider_odirouter.images.paths import connection_of, shown, storage_path, url_of
+from airflow_provider_odirouter.redaction import without_password
 
 
 @pytest.mark.parametrize(

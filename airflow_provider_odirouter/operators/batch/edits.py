@@ -16,6 +16,7 @@ from airflow_provider_odirouter.images.paths import shown
 from airflow_provider_odirouter.images.stores import STORE_ADVICE, in_words, may_pass, reached
 from airflow_provider_odirouter.images.threads import TooSlowError, tried_aside
 from airflow_provider_odirouter.models import IMAGE_EDIT_ENDPOINT, ImageEdit
+from airflow_provider_odirouter.redaction import raises_bare
 
 NAME = "name"
 """What an edit may have besides its parameters: what its files begin with."""
@@ -50,6 +51,7 @@ class Listing:
     problems: tuple[Problem, ...]
 
 
+@raises_bare()
 def edits_of(value: Any, *, storage_conn_id: str | None = None) -> Listing:
     """
     Read a list of edits.
@@ -113,7 +115,7 @@ def _content(path: str, storage_conn_id: str | None) -> bytes | Problem:
         return content
     words = in_words(content, path, storage_conn_id)
     if may_pass(content, path):
-        raise _not_read(path, words) from content
+        raise _not_read(path, words)
     return Problem("edits", f"{shown(path)} cannot be read: {words}")
 
 

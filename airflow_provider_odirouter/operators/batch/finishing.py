@@ -22,6 +22,7 @@ from airflow_provider_odirouter.images.stores import in_words, reached
 from airflow_provider_odirouter.images.threads import tried_aside
 from airflow_provider_odirouter.models import IMAGE_EDIT_ENDPOINT, BatchItem, Phase
 from airflow_provider_odirouter.records import BATCH_XCOM, WAVE_XCOM, BatchRecord
+from airflow_provider_odirouter.redaction import raises_bare
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -63,6 +64,7 @@ def publish(
     context["ti"].xcom_push(key=BATCH_XCOM, value=record.to_xcom())
 
 
+@raises_bare()
 def write_manifest(items: Sequence[BatchItem], *, output_path: str, storage_conn_id: str | None, name: str) -> str:
     """
     Write the manifest: JSON Lines, one line per edit, in order.
@@ -83,7 +85,7 @@ def write_manifest(items: Sequence[BatchItem], *, output_path: str, storage_conn
         return written
     reason = in_words(written, output_path, storage_conn_id)
     what = f"The batch's manifest cannot be written to {shown(output_path)}: {reason}."
-    raise StorageError(what, advice="A retry writes it, and pays for nothing that has landed.") from written
+    raise StorageError(what, advice="A retry writes it, and pays for nothing that has landed.")
 
 
 def verdict(

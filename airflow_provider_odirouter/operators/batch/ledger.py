@@ -23,10 +23,11 @@ from pydantic import BaseModel
 
 from airflow_provider_odirouter.errors import BatchStateError, BatchStateMissingError, NotOwnerError, StorageError
 from airflow_provider_odirouter.images.files import make_folder, names_in, read, write_whole
-from airflow_provider_odirouter.images.paths import LOCAL_PROTOCOLS, scheme_of, without_password
+from airflow_provider_odirouter.images.paths import LOCAL_PROTOCOLS, scheme_of
 from airflow_provider_odirouter.images.stores import in_words, reached
 from airflow_provider_odirouter.images.threads import tried_aside
 from airflow_provider_odirouter.models import BatchItem, Phase
+from airflow_provider_odirouter.redaction import raises_bare, without_password
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -367,13 +368,14 @@ class Ledger:
 
         self._in_store(name, write, "written")
 
+    @raises_bare()
     def _in_store(self, name: str, do: Callable[[ObjectStoragePath], T], done: str) -> T:
         outcome = tried_aside(lambda: do(self._folder() / name))
         if isinstance(outcome, Exception):
             reason = in_words(outcome, self._output_path, self._storage_conn_id)
             raise StorageError(
                 f"What is to be remembered of the batch cannot be {done}: {self._shown(name)}: {reason}."
-            ) from outcome
+            )
         return outcome
 
     def _file_name(self, number: int) -> str:

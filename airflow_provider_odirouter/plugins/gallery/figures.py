@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from airflow_provider_odirouter.images.paths import without_password
 from airflow_provider_odirouter.plugins.gallery.addresses import Addresses
 from airflow_provider_odirouter.plugins.gallery.instances import Instance
 from airflow_provider_odirouter.plugins.gallery.named import Kind, Named
+from airflow_provider_odirouter.redaction import without_password
 
 EXPIRED = "The vendor's link to this picture has expired, or cannot be reached. Set output_path to keep pictures."
 UNREACHABLE = "This address has no picture any more, or cannot be reached."

@@ -19,11 +19,11 @@ from airflow_provider_odirouter.images.paths import (
     connection_of,
     scheme_of,
     storage_path,
-    without_password,
 )
 from airflow_provider_odirouter.images.picture import UnusablePictureError
 from airflow_provider_odirouter.images.stores import in_words
 from airflow_provider_odirouter.plugins.gallery.turns import TooSlowError
+from airflow_provider_odirouter.redaction import without_password
 
 MOST_BYTES = 100 * 2**20
 """As many as an output may have to be landed."""

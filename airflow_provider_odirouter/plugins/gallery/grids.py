@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from airflow_provider_odirouter.images.paths import without_password
 from airflow_provider_odirouter.plugins.gallery.addresses import Addresses
 from airflow_provider_odirouter.plugins.gallery.edits import Edits
 from airflow_provider_odirouter.plugins.gallery.figures import is_loaded, make_figure
@@ -13,6 +12,7 @@ from airflow_provider_odirouter.plugins.gallery.instances import Instance, Task
 from airflow_provider_odirouter.plugins.gallery.named import Kind, pictures_of
 from airflow_provider_odirouter.plugins.gallery.pages import NOT_OURS, heading
 from airflow_provider_odirouter.plugins.gallery.rendering import Page, notice
+from airflow_provider_odirouter.redaction import without_password
 
 CARDS = 60
 """On a page."""

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import PurePosixPath
 
 from airflow_provider_odirouter.images.inputs import is_url
-from airflow_provider_odirouter.images.paths import without_password
 from airflow_provider_odirouter.models import BatchSummary
 from airflow_provider_odirouter.plugins.gallery.files import (
     MOST_BYTES,
@@ -29,6 +28,7 @@ from airflow_provider_odirouter.plugins.gallery.files import (
 from airflow_provider_odirouter.plugins.gallery.instances import Instance
 from airflow_provider_odirouter.plugins.gallery.turns import listing, patiently
 from airflow_provider_odirouter.records import BatchRecord
+from airflow_provider_odirouter.redaction import raises_bare, without_password
 
 MOST_LINES = 100_000
 """Ten times as many as a batch has."""
@@ -126,6 +126,7 @@ def _let_go() -> None:
         del _held[next(version for version, held in _held.items() if held.size)]
 
 
+@raises_bare(NotShownError)
 def _read(place: str) -> _Content:
     with not_shown(place):
         with open_file(place, follow=False) as file:

@@ -8,7 +8,6 @@ from functools import lru_cache, partial
 from io import BytesIO
 from typing import IO
 
-from airflow_provider_odirouter.images.paths import without_password
 from airflow_provider_odirouter.images.preview import content_type, editable_part, thumbnail
 from airflow_provider_odirouter.plugins.gallery.files import (
     CHUNK,
@@ -20,6 +19,7 @@ from airflow_provider_odirouter.plugins.gallery.files import (
     size_of,
 )
 from airflow_provider_odirouter.plugins.gallery.turns import in_turn, making, reading
+from airflow_provider_odirouter.redaction import raises_bare, without_password
 
 CACHED = 256
 """Thumbnails, about 30 KiB each."""
@@ -33,6 +33,7 @@ class WholePicture:
     :raises NotShownError: If it is not there, or no picture.
     """
 
+    @raises_bare(NotShownError)
     def __init__(self, place: str, sha256: str) -> None:
         with not_shown(place):
             self._file = open_file(place)
@@ -71,6 +72,7 @@ async def small_picture(place: str, sha256: str, *, cover: bool = False) -> byte
 
 
 @lru_cache(maxsize=CACHED)
+@raises_bare(NotShownError)
 def make_small(place: str, sha256: str, *, cover: bool = False) -> bytes:
     """
     Return a small WebP of a picture.
