@@ -107,7 +107,7 @@ def _covers(entry: str, target: httpx.URL, variable: str) -> bool:
     host, port = _host_and_port(rest, variable)
     if has_scheme and scheme not in {"all", target.scheme}:
         return False
-    if port and port != (target.port or DEFAULT_PORTS[target.scheme]):
+    if port and port != (target.port or DEFAULT_PORTS.get(target.scheme)):
         return False
     name = target.raw_host.decode().lower().rstrip(".").strip("[]")
     with suppress(ValueError):

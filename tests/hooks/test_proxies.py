@@ -164,6 +164,9 @@ class TestWhatCannotBeUsed:
     def test_a_base_url_without_a_proxy_needs_none(self) -> None:
         Proxies({"ALL_PROXY": "socks5://three", "NO_PROXY": "127.0.0.1"}).check("http://127.0.0.1:8088/model")
 
+    def test_a_link_of_another_scheme_is_left_to_the_client_to_refuse(self) -> None:
+        assert proxy_to("ftp://files.example/cup.png", ALL_PROXY=ONE, NO_PROXY="files.example:443") == ONE
+
     def test_a_password_is_not_shown_by_the_proxy_itself(self) -> None:
         proxy = Proxies({"HTTPS_PROXY": "http://us%40er:w%3Ard@one:3128"}).to("https://api.example")
 
