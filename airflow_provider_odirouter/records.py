@@ -1,7 +1,8 @@
 """
 What a task leaves as XCom for people to look at: the request it waits for, and why it failed.
 
-Written by operators and sensors, read by the gallery. This module must never do I/O.
+Written by operators and sensors; read by the gallery, and by the listener that cancels for a task which cannot. This
+module must never do I/O.
 """
 
 from __future__ import annotations
@@ -34,11 +35,19 @@ class Record(BaseModel):
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
-class RequestRecord(Record):
+class WaitRecord(Record):
+    """What a task waits for, and whose it is."""
+
+    endpoint: str
+    odirouter_conn_id: str | None = None
+    cancel_on_kill: bool = False
+    """Whether it is cancelled when the task is marked: never, if another task waits for it."""
+
+
+class RequestRecord(WaitRecord):
     """A request, as the task that waits for it knows it."""
 
     request_id: str
-    endpoint: str
     submitted_at: datetime | None = None
     """``None``: another task has submitted the request."""
     deadline: datetime | None = None
@@ -52,10 +61,14 @@ class RequestRecord(Record):
     """All that was sent but the pictures."""
 
 
-class BatchRecord(Record):
-    """A batch, as its task knows it while it waits."""
+class BatchRecord(WaitRecord):
+    """A batch, as its task knows it while it submits and waits."""
 
-    endpoint: str
+    output_path: str | None = None
+    """Below it lies what is noted of each edit."""
+    storage_conn_id: str | None = None
+    name: str | None = None
+    """Of the task instance, there."""
     edits: int
     """How many there are."""
     waiting: int = 0

@@ -28,7 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "records": {"errors"},
     "lifecycle": CORE | {"hooks", "compat", "records", "images", "durability"},
     "links": set(),
-    "plugins": {"models", "images", "records"},
+    "plugins": {"models", "images", "records", "listeners"},
+    "listeners": {"errors", "models", "hooks", "records", "triggers", "operators"},
     "operators": FACE,
     "sensors": FACE | {"operators"},
     "decorators": FACE | {"operators"},
@@ -36,6 +37,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compat": set(),
     "get_provider_info": set(),
 }
+ONLY_THESE_OF: dict[str, dict[str, set[str]]] = {
+    "listeners": {"triggers": {"triggers.canceling"}, "operators": {"operators.batch.ledger"}},
+}
+"""Of some rooms, others may import a few modules only."""
 PURE = ("errors", "redaction", "places", "models", "protocol", "polling", "progress", "records")
 WITHOUT_AIRFLOW = (*PURE, "sandbox")
 IMPURE_MODULES = {"time", "asyncio", "socket", "random", "airflow", "httpx", "aiohttp"}
@@ -72,6 +77,14 @@ def test_every_room_is_in_the_table() -> None:
 def test_a_room_imports_only_what_the_table_allows(path: Path) -> None:
     room = room_of(path)
     assert rooms_imported_by(path) - {room} <= MAY_IMPORT[room] | FOR_ALL
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if room_of(path) in ONLY_THESE_OF], ids=lambda path: path.name)
+def test_of_some_rooms_a_room_imports_only_what_the_table_allows(path: Path) -> None:
+    for room, modules in ONLY_THESE_OF[room_of(path)].items():
+        prefixes = {f"{PACKAGE}.{module}" for module in modules}
+        imported = {name for name in imports_of(path) if name.startswith(f"{PACKAGE}.{room}.")}
+        assert {name.rpartition(".")[0] for name in imported} <= prefixes
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if room_of(path) in PURE], ids=lambda path: path.name)

@@ -155,6 +155,8 @@ class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
                     on_lost_submit=self.on_lost_submit,
                 )
                 batch.begin(carried, store)
+                # Before the first submit: from then on, somebody else may have to cancel.
+                self._publish(context, ledger)
                 return self._go_on(context, ledger, batch, custody)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,12 +240,11 @@ class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
         """Submit, land and wait in turns, until nothing is left to do."""
         from airflow_provider_odirouter.operators import steps
         from airflow_provider_odirouter.operators.batch.calls import wait_here
-        from airflow_provider_odirouter.operators.batch.finishing import publish
 
         while self._begin_wave(context, batch):
             deadline = steps.deadline(context, self.execution_timeout, datetime.now(UTC), self.timeout)
             waits, wave = self._waits(batch, deadline), uuid4().hex
-            publish(context, ledger, wave=wave, deadline=deadline)
+            self._publish(context, ledger, wave=wave, deadline=deadline)
             batch.land()
             if self.deferrable:
                 custody.stop_if_ended()
@@ -251,6 +252,19 @@ class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
             batch.settle(wait_here(self.hook, waits))
         batch.land()
         return self._finish(context, ledger, batch)
+
+    def _publish(self, context: Context, ledger: Ledger, **told: Any) -> None:
+        from airflow_provider_odirouter.operators.batch.finishing import publish
+
+        publish(
+            context,
+            ledger,
+            odirouter_conn_id=self.odirouter_conn_id,
+            cancel_on_kill=self.cancel_on_kill,
+            output_path=self.output_path,
+            storage_conn_id=self.storage_conn_id,
+            **told,
+        )
 
     def _begin_wave(self, context: Context, batch: Batch) -> bool:
         from airflow_provider_odirouter.errors import RequestTimeoutError
@@ -298,7 +312,7 @@ class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
     def _finish(self, context: Context, ledger: Ledger, batch: Batch) -> dict[str, Any]:
         from airflow_provider_odirouter.models import BatchSummary
         from airflow_provider_odirouter.operators import lineage, steps
-        from airflow_provider_odirouter.operators.batch.finishing import publish, verdict, write_manifest
+        from airflow_provider_odirouter.operators.batch.finishing import verdict, write_manifest
 
         ledger.check_owner()
         items = ledger.items
@@ -308,7 +322,7 @@ class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
             storage_conn_id=self.storage_conn_id,
             name=steps.name_of(context),
         )
-        publish(context, ledger, manifest=self._manifest)
+        self._publish(context, ledger, manifest=self._manifest)
         error = verdict(
             items,
             self._manifest,

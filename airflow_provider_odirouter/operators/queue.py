@@ -270,6 +270,9 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         return RequestRecord(
             request_id=request.request_id,
             endpoint=self.endpoint,
+            odirouter_conn_id=self.odirouter_conn_id,
+            # Without a wait, the request is that of whoever waits elsewhere.
+            cancel_on_kill=self.cancel_on_kill and wait is not None,
             submitted_at=request.submitted_at,
             deadline=datetime.fromtimestamp(wait.deadline, UTC) if wait else None,
             **self.shown_parameters(),

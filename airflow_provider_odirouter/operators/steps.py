@@ -114,10 +114,11 @@ def publish(context: Context, hook: OdiRouterHook, record: RequestRecord) -> Non
     """Push what others may want while the task waits: XCom ``request_id``, the extra link, what the gallery shows."""
     hook.before_call()
     ti = context["ti"]
+    # First what somebody needs who has to cancel in this process's place: it may die at any moment.
+    ti.xcom_push(key=REQUEST_XCOM, value=record.to_xcom())
     ti.xcom_push(key="request_id", value=record.request_id)
     link = protocol.status(hook.settings.base_url, record.endpoint, record.request_id).url
     ti.xcom_push(key=OdiRouterRequestLink().xcom_key, value=link)
-    ti.xcom_push(key=REQUEST_XCOM, value=record.to_xcom())
 
 
 def wait_here(hook: OdiRouterHook, wait: Wait) -> RequestEvent:

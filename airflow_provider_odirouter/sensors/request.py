@@ -82,7 +82,13 @@ class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
             if self.output_path is not None:
                 landing.probe(self.output_path, self.storage_conn_id)
             deadline = steps.deadline(context, self.execution_timeout, datetime.now(UTC), self.timeout)
-            record = RequestRecord(request_id=self.request_id, endpoint=self.endpoint, deadline=deadline)
+            record = RequestRecord(
+                request_id=self.request_id,
+                endpoint=self.endpoint,
+                odirouter_conn_id=self.odirouter_conn_id,
+                cancel_on_kill=self.cancel_on_kill and self.deferrable,
+                deadline=deadline,
+            )
             steps.publish(context, self.hook, record)
             if self.deferrable:
                 self._defer(deadline)

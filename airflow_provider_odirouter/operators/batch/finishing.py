@@ -17,12 +17,13 @@ from airflow_provider_odirouter.errors import (
     StorageError,
 )
 from airflow_provider_odirouter.images.files import write_whole
-from airflow_provider_odirouter.images.paths import shown, url_of
+from airflow_provider_odirouter.images.paths import shown, storage_path, url_of
 from airflow_provider_odirouter.images.stores import in_words, reached
 from airflow_provider_odirouter.images.threads import tried_aside
 from airflow_provider_odirouter.models import IMAGE_EDIT_ENDPOINT, BatchItem, Phase
+from airflow_provider_odirouter.operators.steps import name_of
 from airflow_provider_odirouter.records import BATCH_XCOM, WAVE_XCOM, BatchRecord
-from airflow_provider_odirouter.redaction import raises_bare
+from airflow_provider_odirouter.redaction import raises_bare, without_password
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -36,12 +37,18 @@ def publish(
     context: Context,
     ledger: Ledger,
     *,
+    odirouter_conn_id: str,
+    cancel_on_kill: bool,
+    output_path: str,
+    storage_conn_id: str | None,
     wave: str | None = None,
     deadline: datetime | None = None,
     manifest: str | None = None,
 ) -> None:
     """
     Push what others may want of a batch: what the gallery shows, and what its requests are called.
+
+    The first four are the operator's own: a listener that cancels its requests has nothing else of it.
 
     :param wave: Names the requests that are waited for from now on.
     :param deadline: When that is given up.
@@ -51,6 +58,11 @@ def publish(
     items = ledger.items
     record = BatchRecord(
         endpoint=IMAGE_EDIT_ENDPOINT,
+        odirouter_conn_id=odirouter_conn_id,
+        cancel_on_kill=cancel_on_kill,
+        output_path=without_password(output_path if "://" in output_path else url_of(storage_path(output_path))),
+        storage_conn_id=storage_conn_id,
+        name=name_of(context),
         edits=len(items),
         waiting=sum(item.is_alive and not item.error for item in items),
         landed=sum(item.phase is Phase.LANDED for item in items),

@@ -1,0 +1,115 @@
+"""Marks wait in one thread, whatever their number, and whatever becomes of those that went before."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from airflow_provider_odirouter.listeners import delay
+from airflow_provider_odirouter.listeners.delay import Delay, Mark
+from tests.listeners.conftest import finish
+
+
+def marks(number: int) -> list[Mark]:
+    return [Mark("dag", "run", str(index)) for index in range(number)]
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "odirouter-marked"]
+
+
+class Work:
+    """Notes what it gets, and goes on when it may."""
+
+    def __init__(self) -> None:
+        self.got: list[Mark] = []
+        self.calls = 0
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+        self.begun = threading.Event()
+
+    def __call__(self, some: Sequence[Mark]) -> None:
+        self.begun.set()
+        assert self.may_go_on.wait(30)
+        self.calls += 1
+        self.got += some
+
+
+def test_all_that_come_together_are_handed_on_together_and_the_thread_ends() -> None:
+    work = Work()
+    waiting = Delay(work, seconds=0.2)
+    for mark in marks(200):
+        waiting.add(mark)
+    assert len(threads()) == 1
+    assert threads()[0].daemon
+    finish(waiting)
+    assert work.got == marks(200)
+    assert work.calls == 1
+    assert threads() == []
+
+
+def test_who_marks_is_not_held_up_by_what_is_done_about_earlier_marks() -> None:
+    work = Work()
+    work.may_go_on.clear()
+    waiting = Delay(work, seconds=0.0)
+    first, *others = marks(200)
+    waiting.add(first)
+    assert work.begun.wait(30)
+    for mark in others:
+        waiting.add(mark)
+    assert len(threads()) == 1
+    work.may_go_on.set()
+    finish(waiting)
+    assert work.got == marks(200)
+
+
+def test_what_fails_for_some_marks_is_said_and_the_others_have_their_turn(caplog: pytest.LogCaptureFixture) -> None:
+    got: list[Mark] = []
+
+    def work(some: Sequence[Mark]) -> None:
+        got.extend(some)
+        if len(got) == 1:
+            raise OSError("no database today")
+
+    waiting = Delay(work, seconds=0.0)
+    for mark in marks(2):
+        waiting.add(mark)
+        finish(waiting)
+    assert got == marks(2)
+    assert "no database today" in caplog.text
+
+
+def test_there_is_a_bound_and_what_is_beyond_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(delay, "MAX_MARKS", 2)
+    work = Work()
+    waiting = Delay(work, seconds=0.1)
+    with caplog.at_level(logging.WARNING):
+        for mark in marks(3):
+            waiting.add(mark)
+    finish(waiting)
+    assert work.got == marks(2)
+    assert "task_instance='2'" in caplog.text
+
+
+def test_a_process_that_is_forked_meanwhile_sees_to_its_own_marks() -> None:
+    work = Work()
+    work.may_go_on.clear()
+    waiting = Delay(work, seconds=0.0)
+    waiting.add(marks(1)[0])
+    assert work.begun.wait(30)
+    child = os.fork()
+    if child == 0:
+        work.may_go_on.set()
+        waiting.add(Mark("dag", "run", "of the child"))
+        finish(waiting)
+        os._exit(0 if work.got == [Mark("dag", "run", "of the child")] else 1)
+    _, status = os.waitpid(child, 0)
+    work.may_go_on.set()
+    finish(waiting)
+    assert os.waitstatus_to_exitcode(status) == 0
