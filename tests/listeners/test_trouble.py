@@ -145,7 +145,9 @@ def test_the_state_of_a_batch_that_cannot_be_read_here_is_said(
     assert str(tmp_path) in ours(caplog)
 
 
-def test_a_password_in_an_output_path_goes_into_no_xcom() -> None:
+def test_a_password_in_an_output_path_goes_into_no_xcom(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path), None, "name", max_tries=0)
+    ledger.begin([], None)
     pushed: list[Any] = []
     ti = SimpleNamespace(
         dag_id="batch", task_id="edit", run_id="run", map_index=-1, xcom_push=lambda **xcom: pushed.append(xcom)
@@ -153,7 +155,7 @@ def test_a_password_in_an_output_path_goes_into_no_xcom() -> None:
     context: Any = {"ti": ti}
     publish(
         context,
-        Ledger("/out", None, "name", max_tries=0),
+        ledger,
         odirouter_conn_id="odirouter_default",
         cancel_on_kill=True,
         output_path="ftp://user:pass-word@host/out",
