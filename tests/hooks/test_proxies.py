@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import io
 import json
@@ -255,6 +256,8 @@ class TestBothClients:
         for call in (lambda: hook.get_status(*LOOK), lambda: hook.aget_status(*LOOK)):
             await failing(call)
 
+        # aiohttp says goodbye to a proxy that refuses in the background, on this event loop.
+        assert await asyncio.to_thread(proxy.wait_until_all_are_gone)
         assert len({(received.method, received.target) for received in proxy.received}) == 1
         assert len(proxy.received) == 2
 
