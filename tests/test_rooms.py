@@ -10,12 +10,13 @@ import pytest
 PACKAGE = "airflow_provider_odirouter"
 ROOT = Path(__file__).parents[1] / PACKAGE
 
-CORE = {"errors", "places", "models", "protocol", "polling"}
+CORE = {"errors", "places", "json_values", "models", "protocol", "polling"}
 FACE = CORE | {"hooks", "triggers", "images", "links", "compat", "durability", "records", "lifecycle"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "places": set(),
-    "models": {"errors", "places"},
+    "json_values": {"errors"},
+    "models": {"errors", "places", "json_values"},
     "protocol": {"errors", "models"},
     "polling": {"errors", "models"},
     "hooks": {"errors", "models", "protocol", "compat", "get_provider_info"},
@@ -34,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compat": set(),
     "get_provider_info": set(),
 }
-PURE = ("errors", "places", "models", "protocol", "polling", "progress", "records")
+PURE = ("errors", "places", "json_values", "models", "protocol", "polling", "progress", "records")
 WITHOUT_AIRFLOW = (*PURE, "sandbox")
 IMPURE_MODULES = {"time", "asyncio", "socket", "random", "airflow", "httpx", "aiohttp"}
 
