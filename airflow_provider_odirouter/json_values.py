@@ -37,8 +37,8 @@ def half_character_problem(text: str) -> str | None:
     if text.isascii() or not (found := _SURROGATE.search(text)):
         return None
     return (
-        f"holds half a character ({found[0]!a}), which UTF-8 does not know; it may come from a file's name or content in "
-        "another encoding"
+        f"holds half a character ({found[0]!a}), which UTF-8 does not know; it may come from a file's name or content "
+        "in another encoding"
     )
 
 
@@ -53,14 +53,14 @@ def json_object(
     :param is_open: Tells of a value that it is not known yet, and so is not looked at.
     :raises InvalidParametersError: If it is none, or holds what JSON or a database does not know; it names it all.
     """
+    if not isinstance(value, Mapping):
+        problem = Problem(name or "parameters", f"must be a JSON object (a dictionary), not {type(value).__name__}")
+        raise InvalidParametersError(endpoint, [problem])
     reader = _Reader(is_open or (lambda _: False))
-    if isinstance(value, Mapping):
-        plain = reader.read(value, name, 0)
-    else:
-        plain = reader.refuse(name, f"must be a JSON object (a dictionary), not {type(value).__name__}")
+    plain: dict[str, Any] = reader.read(value, name, 0)
     if reader.problems:
         raise InvalidParametersError(endpoint, reader.problems)
-    return plain  # type: ignore[no-any-return]
+    return plain
 
 
 class _Reader:
@@ -82,28 +82,37 @@ class _Reader:
             return None
         if self._is_open(value):
             return value
+        if not isinstance(value, Mapping | list | tuple):
+            return self._read_scalar(value, name)
+        if depth >= MAX_DEPTH:
+            self.refuse(name, f"lies more than {MAX_DEPTH} lists and objects deep")
+            return None
+        if isinstance(value, Mapping):
+            items = self._items(value, name)
+            return {key: self.read(one, f"{name}.{key}" if name else key, depth + 1) for key, one in items}
+        return [self.read(one, f"{name}[{index}]", depth + 1) for index, one in enumerate(value)]
+
+    def _read_scalar(self, value: object, name: str) -> Any:
+        problem: str | None = None
         match value:
+            # Plain ones, and not what a subclass makes of itself.
             case None | bool():
                 return value
             case str():
-                if problem := text_problem(value):
-                    self.refuse(name, problem)
-                return str.__str__(value)  # not what a subclass makes of itself
+                problem, value = text_problem(value), str.__str__(value)
             case int():
                 if not MIN_INTEGER <= value <= MAX_INTEGER:
-                    self.refuse(name, "is a whole number of more than 64 bits; send it as text")
-                return int.__pos__(value)
+                    problem = "is a whole number of more than 64 bits; send it as text"
+                value = int.__pos__(value)
             case float():
                 if not math.isfinite(value):
-                    self.refuse(name, f"is {value!r}, which JSON does not know")
-                return float.__pos__(value)
-            case Mapping() | list() | tuple() if depth >= MAX_DEPTH:
-                return self.refuse(name, f"lies more than {MAX_DEPTH} lists and objects deep")
-            case Mapping():
-                return {key: self.read(one, f"{name}.{key}" if name else key, depth + 1) for key, one in self._items(value, name)}
-            case list() | tuple():
-                return [self.read(one, f"{name}[{index}]", depth + 1) for index, one in enumerate(value)]
-        return self.refuse(name, f"is no JSON, but of the type {type(value).__name__}")
+                    problem = "is infinite or no number, which JSON does not know"
+                value = float.__pos__(value)
+            case _:
+                problem = f"is no JSON, but of the type {type(value).__name__}"
+        if problem:
+            self.refuse(name, problem)
+        return value
 
     def _items(self, value: Mapping[Any, object], name: str) -> Iterator[tuple[str, object]]:
         try:
@@ -113,10 +122,10 @@ class _Reader:
             return
         for key, one in items:
             if not isinstance(key, str):
-                self.refuse(name, f"has a key that is no text, but of the type {type(key).__name__}")
+                self.refuse(name or "parameters", f"has a key that is no text, but of the type {type(key).__name__}")
             elif problem := text_problem(key):
-                self.refuse(name, f"has a key that {problem}")
+                self.refuse(name or "parameters", f"has a key that {problem}")
             elif key in RESERVED_KEYS:
-                self.refuse(f"{name}.{key}", "is a name that Airflow keeps for itself")
+                self.refuse(f"{name}.{key}" if name else key, "is a name that Airflow keeps for itself")
             else:
                 yield str.__str__(key), one

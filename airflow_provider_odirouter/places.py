@@ -7,10 +7,10 @@ Pure, and light: Dags are parsed with it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, MappingView, Set
+from collections.abc import Iterable, Mapping, MappingView
+from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Any
-
 
 MAX_READ = 100_000
 """Values of one iterable: some have no end."""
@@ -40,7 +40,7 @@ def as_text(value: Any) -> Any:
             return [as_text(one) for one in value]
     if is_path(value):
         return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
-    has_order = isinstance(value, MappingView) or not isinstance(value, Set)
+    has_order = isinstance(value, MappingView) or not isinstance(value, AbstractSet)
     if isinstance(value, Iterable) and has_order and not hasattr(value, "resolve"):
         return tuple(as_text(one) for one in islice(value, MAX_READ))
     return value

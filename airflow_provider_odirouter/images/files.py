@@ -70,6 +70,28 @@ def make_folder(folder: ObjectStoragePath) -> None:
         Path(folder.path).mkdir(parents=True, exist_ok=True)
 
 
+def names_in(folder: ObjectStoragePath) -> list[str]:
+    """Return the names of all that lies in a folder; nothing, if there is none."""
+    try:
+        if is_local(folder):
+            return [path.name for path in Path(folder.path).iterdir()]
+        folder.fs.invalidate_cache(folder.path)  # some clients remember what they have listed
+        return [path.rstrip("/").rpartition("/")[2] for path in folder.fs.ls(folder.path, detail=False)]
+    except FileNotFoundError:
+        return []
+
+
+def remove(path: ObjectStoragePath) -> None:
+    """Remove a file, if it is there."""
+    try:
+        if is_local(path):
+            Path(path.path).unlink()
+        else:
+            path.fs.rm_file(path.path)
+    except FileNotFoundError:
+        pass
+
+
 def try_to_write(folder: ObjectStoragePath) -> None:
     """
     Find out whether files can be written to a folder, and leave nothing there.

@@ -6,7 +6,8 @@ An upstream edit's manifest stands for all its outputs, so that edits can be cha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MappingView, Sequence, Set
+from collections.abc import Iterable, Mapping, MappingView, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
@@ -46,8 +47,10 @@ def _sources(value: object) -> object:
     """Take one picture or manifest, or any collection of them; count here: pydantic counts the good ones only."""
     if isinstance(value, str) or is_path(value) or _outputs(value) is not None:
         value = (value,)
-    if isinstance(value, Set) and not isinstance(value, MappingView):
-        raise ValueError("is a set, which has no order: a retry could send another one, and pay again; give a list")
+    if isinstance(value, AbstractSet) and not isinstance(value, MappingView):
+        raise ValueError(  # noqa: TRY004 - pydantic expects it
+            "is a set, which has no order: a retry could send another one, and pay again; give a list"
+        )
     if isinstance(value, Iterable) and not isinstance(value, bytes | Mapping):
         # A manifest without outputs stays in its place, for _source() to complain of.
         value = tuple(source for item in value for source in _outputs(item) or (item,))
