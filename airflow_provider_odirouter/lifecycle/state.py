@@ -23,7 +23,14 @@ from uuid import UUID
 
 from airflow_provider_odirouter.durability import PLACE, Store
 from airflow_provider_odirouter.errors import NotOwnerError, StorageError
-from airflow_provider_odirouter.images.files import make_folder, names_in, read, remove, write_whole
+from airflow_provider_odirouter.images.files import (
+    files_below,
+    make_folder,
+    read,
+    remove,
+    remove_empty_folder,
+    write_whole,
+)
 from airflow_provider_odirouter.images.paths import without_password
 from airflow_provider_odirouter.images.stores import in_words, reached
 from airflow_provider_odirouter.images.threads import tried_aside
@@ -58,16 +65,25 @@ class NotesBesideOutputs:
     :param name: Of the task instance, the same in all its tries.
     :param try_id: The task instance's id in this try.
     :param is_first_try: Whether the task instance had none before: what else lies there is of a run that was deleted.
+    :param has_begun: Whether this try may have left a note already: it goes on after a deferral.
     """
 
     def __init__(
-        self, output_path: str, storage_conn_id: str | None, name: str, try_id: UUID | str, *, is_first_try: bool
+        self,
+        output_path: str,
+        storage_conn_id: str | None,
+        name: str,
+        try_id: UUID | str,
+        *,
+        is_first_try: bool,
+        has_begun: bool,
     ) -> None:
         self._output_path = output_path
         self._storage_conn_id = storage_conn_id
         self._name = name
         self._own = f"{try_id}{SUFFIX}"
         self.is_first_try = is_first_try
+        self._has_begun = has_begun
         self.place = self._shown("")
         """Where the note lies; as soon as one was read, its file."""
 
@@ -79,6 +95,8 @@ class NotesBesideOutputs:
         :raises NotOwnerError: If it is newer than this one.
         :raises StorageError: If the store does not tell.
         """
+        if self.is_first_try and not self._has_begun:
+            return default
         names = [name for name in self._names() if name == self._own or not self.is_first_try]
         for name in reversed(names):
             content = self._in_store(name, _content, "read")
@@ -97,6 +115,7 @@ class NotesBesideOutputs:
         """
         earlier = [name for name in self._names() if name != self._own]
         self._write(value)
+        self._has_begun = True
         try:
             self._remove(earlier)
         except StorageError as error:
@@ -112,12 +131,13 @@ class NotesBesideOutputs:
         names = self._names()
         try:
             self._remove(names)
+            self._in_store("", remove_empty_folder, "removed")
         except StorageError:
             self._write(FORGOTTEN)
 
     def _names(self) -> Sequence[str]:
         """Return the files of all tries up to this one, the newest last."""
-        names = sorted(filter(is_note, self._in_store("", names_in, "listed")))
+        names = sorted(filter(is_note, self._in_store("", files_below, "listed")))
         if names and names[-1] > self._own:
             raise NotOwnerError(f"A newer try of this task has begun, and has left a note: {self._shown(names[-1])}.")
         return names

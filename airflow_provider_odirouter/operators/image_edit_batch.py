@@ -146,12 +146,13 @@ class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Check all edits, go on where an earlier try has stopped, and return the counts."""
         from airflow_provider_odirouter.images import landing
-        from airflow_provider_odirouter.operators import steps
+        from airflow_provider_odirouter.operators import recovery, steps
         from airflow_provider_odirouter.operators.batch.carrying import carry_over
         from airflow_provider_odirouter.operators.batch.edits import edits_of
         from airflow_provider_odirouter.operators.batch.plan import plan
 
-        with steps.showing_failure(context), steps.airflow_errors():
+        with steps.showing_failure(context), steps.airflow_errors(), recovery.telling_costs(context):
+            self.check_own(rendered=True)
             ledger, batch, custody = self._take_up(context)
             store = context.get("task_state_store")
             noted = ledger.load(store)

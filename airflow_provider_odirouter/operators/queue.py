@@ -146,7 +146,7 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         from airflow_provider_odirouter.operators.custody import OneRequest
 
         with steps.showing_failure(context), steps.airflow_errors(), recovery.telling_costs(context):
-            memory = self._memory(context)
+            memory = self._memory(context, has_begun=False)
             custody = self.take_custody(context, self.endpoint, memory)
             if self.durable and not memory.lasts:
                 self.log.info(
@@ -239,11 +239,15 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
 
         return {"parameters": shortened(self.parameters)}
 
-    def _memory(self, context: Context) -> Memory:
+    def _memory(self, context: Context, *, has_begun: bool = True) -> Memory:
         from airflow_provider_odirouter.operators import recovery
 
         return recovery.memory_of(
-            context, durable=self.durable, output_path=self.output_path, storage_conn_id=self.storage_conn_id
+            context,
+            durable=self.durable,
+            output_path=self.output_path,
+            storage_conn_id=self.storage_conn_id,
+            has_begun=has_begun,
         )
 
     def _wait(self, context: Context, request: Submitted) -> Wait:

@@ -70,28 +70,42 @@ class Earlier(NamedTuple):
 
 
 def memory_of(
-    context: Context, *, durable: bool, output_path: str | None = None, storage_conn_id: str | None = None
+    context: Context,
+    *,
+    durable: bool,
+    output_path: str | None = None,
+    storage_conn_id: str | None = None,
+    has_begun: bool = True,
 ) -> Memory:
     """
     Return what the task instance remembers: in Airflow's store (3.3 and later), or else beside its outputs.
 
     :param durable: If not, it remembers nothing.
     :param output_path: Of the task; before Airflow 3.3, nothing is remembered without it.
+    :param has_begun: Whether this try may have noted something already.
     """
     store: Store | None = None
     if durable:
         airflows = cast("Store | None", context.get("task_state_store"))
-        beside = _notes_beside(context, output_path, storage_conn_id)
+        beside = _notes_beside(context, output_path, storage_conn_id, has_begun=has_begun)
         store = NotesOfBoth(airflows, beside) if airflows else beside
     return Memory(store, first_since_clear=lambda: _is_first_since_clear(context))
 
 
-def _notes_beside(context: Context, output_path: str | None, storage_conn_id: str | None) -> NotesBesideOutputs | None:
+def _notes_beside(
+    context: Context, output_path: str | None, storage_conn_id: str | None, *, has_begun: bool
+) -> NotesBesideOutputs | None:
     if output_path is None or path_problem(output_path):
         return None
     ti = context["ti"]
-    is_first_try = ti.try_number == 1
-    return NotesBesideOutputs(output_path, storage_conn_id, name_of(context), ti.id, is_first_try=is_first_try)
+    return NotesBesideOutputs(
+        output_path,
+        storage_conn_id,
+        name_of(context),
+        ti.id,
+        is_first_try=ti.try_number == 1,
+        has_begun=has_begun,
+    )
 
 
 def _is_first_since_clear(context: Context) -> bool:

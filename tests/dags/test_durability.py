@@ -69,7 +69,7 @@ def note(memory: str, tmp_path: Path) -> Note:
             return run.note(map_index=map_index)
         ti = run.run.get_task_instance("edit", map_index=map_index)
         name = f"{ti.id}.json" if map_index >= 0 else "*.json"
-        found = sorted(tmp_path.glob(f".odirouter/*/{name}"))
+        found = sorted(tmp_path.glob(f"**/.odirouter/*/{name}"))
         return json.loads(found[-1].read_text()) if found else None
 
     return read
