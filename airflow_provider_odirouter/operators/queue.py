@@ -136,8 +136,8 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         # A mapped task is made anew on the worker, where execute() checks: what it finds there is final.
         if not getattr(self, "_BaseOperator__from_mapped", False):
             self.check_own(rendered=False)
-            if not is_open(self.parameters):
-                json_object(str(endpoint), self.parameters, is_open=is_open)
+            if isinstance(parameters, list | tuple) or not is_open(parameters):
+                json_object(str(endpoint), parameters, is_open=_is_open_itself)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit, or go on with the request of an earlier try; wait, and return the manifest."""
@@ -332,3 +332,8 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         ).to_xcom()
         lineage.describe_assets(context, self.outlets, lineage.essentials(manifest), folder=None)
         return manifest
+
+
+def _is_open_itself(value: object) -> bool:
+    """Return whether a value is known only when the task runs; what a list holds is asked for one by one."""
+    return not isinstance(value, list | tuple) and is_open(value)
