@@ -15,7 +15,7 @@ export UV_PYTHON_DOWNLOADS := never
 ifdef AIRFLOW
 VENV := .venv-airflow-$(AIRFLOW)
 # The tests of what an older Airflow may do in another way. What it and its packages warn of is no news.
-TESTS := -W default tests/test_provider.py tests/triggers tests/lifecycle \
+TESTS := -W default tests/test_provider.py tests/triggers tests/lifecycle/test_state.py \
 	$(addprefix tests/dags/test_,after_submit.py assets.py batch.py batch_deferred.py batch_retries.py decorator.py \
 		durability.py example_dags.py image_edit.py older_airflow.py sensor.py) \
 	$(addprefix tests/hooks/test_,connection_form.py connection_test.py) \

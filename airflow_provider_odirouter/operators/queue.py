@@ -136,7 +136,7 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         # A mapped task is made anew on the worker, where execute() checks: what it finds there is final.
         if not getattr(self, "_BaseOperator__from_mapped", False):
             self.check_own(rendered=False)
-            if isinstance(parameters, list | tuple) or not is_open(parameters):
+            if not _is_open_itself(parameters):
                 json_object(str(endpoint), parameters, is_open=_is_open_itself)
 
     def execute(self, context: Context) -> dict[str, Any]:

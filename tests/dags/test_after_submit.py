@@ -173,6 +173,10 @@ def test_an_impossible_time_is_not_paid(
     assert_refused(run_queue(run_dag, monkeypatch, **{name: value}), sandbox, f"{name}: must be")
 
 
+def nothing() -> dict[str, Any]:
+    return {}
+
+
 @pytest.mark.parametrize("name", ["timeout", "poll_interval"])
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), 1e12], ids=str)
 def test_an_impossible_time_is_refused_by_batch_sensor_and_decorator_too(name: str, value: float) -> None:
@@ -184,7 +188,7 @@ def test_an_impossible_time_is_refused_by_batch_sensor_and_decorator_too(name: s
     with pytest.raises(ValueError, match=r"must be"):
         OdiRouterRequestSensor(request_id="mmsu_1", **arguments)
     with pytest.raises(ValueError, match=r"must be"), DAG("decorated"):
-        task.odirouter_image_edit(**arguments)(dict)()
+        task.odirouter_image_edit(**arguments)(nothing)()
 
 
 def test_an_execution_timeout_beyond_all_time_limits_nothing() -> None:

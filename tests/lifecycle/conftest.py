@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 
+from airflow_provider_odirouter.durability import Intent
+from airflow_provider_odirouter.images import files
+from airflow_provider_odirouter.images.paths import storage_path
 from airflow_provider_odirouter.lifecycle.state import NotesBesideOutputs
 from tests.object_store import S3
 
+INTENT = Intent(fingerprint="this input", odirouter_conn_id="conn", endpoint="gpt_image_1_edit", max_tries=1)
+REQUEST = INTENT.submitted("mmsu_1", datetime(2026, 11, 22, 12, 30, 1, 500_000, UTC))
 NAME = "dag__edit__run-1"
 Try = Callable[..., NotesBesideOutputs]
 
@@ -21,6 +27,18 @@ def id_of(number: int, days_ago: float = 0.0) -> str:
     """The id that Airflow gives a task instance in a try: a UUID of version 7."""
     milliseconds = int((time.time() - days_ago * DAY) * 1000) + number
     return str(UUID(int=milliseconds << 80 | 0x7 << 76 | 0x2 << 62 | number))
+
+
+def put(output_path: str, file: str, content: str) -> str:
+    path = storage_path(output_path) / file
+    files.make_folder(path.parent)
+    with path.open("wb") as target:
+        target.write(content.encode())
+    return file
+
+
+def note(output_path: str, task: str, content: str, *, days_ago: float, number: int = 1) -> str:
+    return put(output_path, f".odirouter/{task}/{id_of(number, days_ago)}.json", content)
 
 
 @pytest.fixture(params=["local", "S3"])

@@ -6,24 +6,20 @@ import json
 import shutil
 import stat
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from airflow_provider_odirouter.durability import ABSENT, KEY, Intent, Memory, Submitted, Unreadable
+from airflow_provider_odirouter.durability import ABSENT, KEY, Memory, Submitted, Unreadable
 from airflow_provider_odirouter.errors import NotOwnerError, StorageError
 from airflow_provider_odirouter.images import files
 from airflow_provider_odirouter.images.paths import storage_path
 from airflow_provider_odirouter.lifecycle import state
 from airflow_provider_odirouter.lifecycle.state import NotesOfBoth
 from tests.conftest import DictStore
-from tests.lifecycle.conftest import NAME, Try
+from tests.lifecycle.conftest import INTENT, NAME, REQUEST, Try
 from tests.object_store import S3
-
-INTENT = Intent(fingerprint="this input", odirouter_conn_id="conn", endpoint="gpt_image_1_edit", max_tries=1)
-REQUEST = INTENT.submitted("mmsu_1", datetime(2026, 11, 22, 12, 30, 1, 500_000, UTC))
 
 
 def notes_in(output_path: str) -> dict[str, Any]:
@@ -115,24 +111,6 @@ def test_where_nothing_can_be_removed_the_newest_note_counts_all_the_same(
     assert Memory(a_try(4)).recall() is None
     Memory(a_try(4)).note(INTENT)
     assert Memory(a_try(5)).recall() == INTENT
-
-
-def test_a_store_that_grants_no_deletion_is_enough(a_try: Try, s3: S3) -> None:
-    with s3.checking_rights("s3:PutObject", "s3:GetObject", "s3:ListBucket", "s3:AbortMultipartUpload") as conn_id:
-        url = s3.url("out")
-        Memory(a_try(1, path=url, conn_id=conn_id)).note(INTENT)
-        Memory(a_try(2, path=url, conn_id=conn_id)).note(REQUEST)
-        assert Memory(a_try(3, path=url, conn_id=conn_id)).recall() == REQUEST
-        Memory(a_try(3, path=url, conn_id=conn_id)).forget()
-        assert Memory(a_try(4, path=url, conn_id=conn_id)).recall() is None
-
-
-def test_a_store_that_lists_nothing_is_told_before_anything_is_paid(a_try: Try, s3: S3) -> None:
-    with s3.checking_rights("s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload") as conn_id:
-        memory = Memory(a_try(1, path=s3.url("out"), conn_id=conn_id))
-        with pytest.raises(StorageError, match=r"cannot be listed: s3://.*Access Denied.*durable=False"):
-            memory.note(INTENT)
-    assert s3.objects() == {}
 
 
 @pytest.mark.parametrize(
@@ -268,12 +246,6 @@ def test_a_first_try_asks_no_other_store_than_airflows(
     memory.note(REQUEST)
     memory.done()
     memory.forget()
-
-
-def test_where_an_older_airflow_could_list_nothing_it_has_left_nothing(a_try: Try, store: DictStore, s3: S3) -> None:
-    with s3.checking_rights("s3:PutObject") as conn_id:
-        memory = Memory(NotesOfBoth(store, a_try(2, path=s3.url("out"), conn_id=conn_id)))
-        assert memory.recall() is None
 
 
 class Failing(DictStore):
