@@ -16,8 +16,8 @@ ifdef AIRFLOW
 VENV := .venv-airflow-$(AIRFLOW)
 # The tests of what an older Airflow may do in another way. What it and its packages warn of is no news.
 TESTS := -W default tests/test_provider.py tests/triggers tests/lifecycle tests/listeners \
-	$(addprefix tests/dags/test_,assets.py batch.py batch_deferred.py batch_retries.py connection.py decorator.py example_dags.py \
-		image_edit.py not_owner.py older_airflow.py sensor.py) \
+	$(addprefix tests/dags/test_,after_submit.py assets.py batch.py batch_deferred.py batch_retries.py connection.py \
+		decorator.py durability.py example_dags.py image_edit.py not_owner.py older_airflow.py sensor.py) \
 	$(addprefix tests/hooks/test_,connection_form.py connection_test.py) \
 	$(addprefix tests/images/test_,lineage.py paths.py) \
 	$(addprefix tests/plugins/test_,gallery.py gallery_attacks.py)

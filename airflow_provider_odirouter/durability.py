@@ -1,20 +1,26 @@
 """
 What a task instance remembers of its request between tries, and what a new try makes of that.
 
-It lies in Airflow's task state store (3.3 and later), which survives a retry and a clear. This room must never do HTTP,
-and no trigger may come here: the store's calls hang there for ever.
+It lies in Airflow's task state store (3.3 and later), which survives a retry and a clear, or beside the outputs (see
+:mod:`~airflow_provider_odirouter.lifecycle.state`). This room must never do HTTP, and no trigger may come here: the
+store's calls hang there for ever.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
-from datetime import datetime, timedelta
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum, auto
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Final, Literal, Protocol, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from airflow_provider_odirouter.errors import NotOwnerError
 from airflow_provider_odirouter.models import RequestState
 
 log = logging.getLogger(__name__)
@@ -27,11 +33,20 @@ KEPT_WHEN_DONE = timedelta(days=1)
 OnLostSubmit = Literal["submit", "fail"]
 
 
+ABSENT: Final = "nothing was ever noted under this key"
+"""Not ``None``: a note that is ``null`` is a broken one."""
+PLACE = f"key {KEY!r} of Airflow's task state store"
+
+
 class Store(Protocol):
     """What is used of Airflow's ``context["task_state_store"]``."""
 
-    def get(self, key: str) -> Any:
-        """Return the value, ``None`` if there is none."""
+    def get(self, key: str, default: Any = None) -> Any:
+        """
+        Return the value, or the default if there is none.
+
+        :raises ValueError: If there is something that is no JSON.
+        """
 
     def set(self, key: str, value: Any, *, retention: timedelta | None = None) -> None:
         """Keep a JSON value, for Airflow's ``[state_store] default_retention_days`` if nothing else is said."""
@@ -40,19 +55,25 @@ class Store(Protocol):
         """Drop it, if it is there."""
 
 
+Text = Annotated[str, Field(min_length=1)]
+
+
 class Intent(BaseModel):
     """What a try is about to submit."""
 
-    model_config = ConfigDict(frozen=True)
+    # Whoever has written something else into it knows more than this version does, or less.
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    fingerprint: str
-    """Of what is submitted: a mapped task's place may hold another input in the next try."""
-    odirouter_conn_id: str
-    endpoint: str
+    version: Literal[1] = 1
+    """Of the notes' form; the first notes had none."""
     max_tries: int
     """Airflow's own count of the tries that are allowed. It grows when a user clears the task, and only then."""
+    fingerprint: Text
+    """Of what is submitted: a mapped task's place may hold another input in the next try."""
+    odirouter_conn_id: Text
+    endpoint: Text
 
-    def submitted(self, request_id: str, at: datetime) -> Submitted:
+    def submitted(self, request_id: str, at: AwareDatetime) -> Submitted:
         """Return the request that the intent has become."""
         return Submitted(**self.model_dump(), request_id=request_id, submitted_at=at)
 
@@ -60,10 +81,31 @@ class Intent(BaseModel):
 class Submitted(Intent):
     """The request that a try has submitted."""
 
-    request_id: str
-    submitted_at: datetime
+    request_id: Annotated[str, Field(pattern=r"^[^/\\\s]+$")]
+    submitted_at: AwareDatetime
     done: bool = False
     """Whether its try has come to its end: all that was missing then is Airflow's own word of it."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A note that cannot be read: a request that is paid may be behind it."""
+
+    place: str
+    """The file, or the key."""
+    why: str
+    max_tries: int | None
+    """What can be read of it all the same; see :class:`Intent`."""
+    first_since_clear: bool
+    """Whether Airflow says that this is the first try since the task was made or cleared."""
+
+
+Noted: TypeAlias = Intent | Unreadable | None
+"""What an earlier try has noted: a :class:`Submitted`, its intent alone, something that cannot be read, or nothing."""
+
+
+_MAX_TRIES = re.compile(r'"max_tries"\s*:\s*(\d{1,9})\b')
+"""Half a note may still tell it."""
 
 
 def fingerprint(odirouter_conn_id: str, endpoint: str, body: bytes) -> str:
@@ -83,11 +125,13 @@ class Memory:
     """
     What one task instance remembers, or nothing at all.
 
-    :param store: Airflow's; ``None``: every try is the first one.
+    :param store: Airflow's, or one beside the outputs; ``None``: every try is the first one.
+    :param first_since_clear: Tells whether this is the first try since the task was made or cleared.
     """
 
-    def __init__(self, store: Store | None) -> None:
+    def __init__(self, store: Store | None, *, first_since_clear: Callable[[], bool] = lambda: False) -> None:
         self._store = store
+        self._first_since_clear = first_since_clear
         self._failed = False
 
     @property
@@ -95,20 +139,37 @@ class Memory:
         """Whether a new try will know what this one notes."""
         return self._store is not None and not self._failed
 
-    def recall(self) -> Intent | None:
+    def recall(self) -> Noted:
         """
-        Return what an earlier try noted: a :class:`Submitted`, or its intent alone.
+        Return what an earlier try noted.
 
-        :raises Exception: If Airflow cannot tell: that is not the same as nothing.
+        :raises Exception: If the store cannot tell: that is not the same as nothing.
         """
-        value = self._store.get(KEY) if self._store is not None else None
-        if value is None:
+        if self._store is None:
             return None
         try:
-            return (Submitted if "request_id" in value else Intent).model_validate(value)
-        except (ValidationError, TypeError):
-            log.warning("What this task remembers of its request cannot be read, and is ignored: %s", value)
+            value = self._store.get(KEY, ABSENT)
+        except ValueError as error:  # it has the text, if there is one
+            return self._unreadable(getattr(error, "doc", ""), str(error))
+        if value is ABSENT:
             return None
+        text = json.dumps(value)
+        try:
+            kind = Submitted if "request_id" in value else Intent
+            return kind.model_validate_json(text, strict=True)
+        except ValidationError as error:
+            return self._unreadable(text, "; ".join(map(_broken_rule, error.errors(include_url=False))))
+        except TypeError:
+            return self._unreadable(text, "it is no JSON object")
+
+    def _unreadable(self, text: str, why: str) -> Unreadable:
+        found = _MAX_TRIES.search(text)
+        return Unreadable(
+            place=getattr(self._store, "place", PLACE),
+            why=why,
+            max_tries=int(found[1]) if found else None,
+            first_since_clear=self._first_since_clear(),
+        )
 
     def note(self, what: Intent) -> None:
         """Remember this, instead of what was there."""
@@ -116,6 +177,8 @@ class Memory:
             return
         try:
             self._store.set(KEY, what.model_dump(mode="json"))
+        except NotOwnerError:
+            raise  # a newer try has noted more than this one knows
         except BaseException:
             self._failed = True
             raise
@@ -160,13 +223,15 @@ class Move(Enum):
     """Take its result."""
 
 
-def is_cleared(noted: Intent, intent: Intent) -> bool:
+def is_cleared(noted: Intent | Unreadable, intent: Intent) -> bool:
     """Return whether a user has cleared the task since it was noted."""
-    return noted.max_tries != intent.max_tries
+    if noted.max_tries is not None:
+        return noted.max_tries != intent.max_tries
+    return isinstance(noted, Unreadable) and noted.first_since_clear
 
 
 def decide(
-    noted: Intent | None,
+    noted: Noted,
     intent: Intent,
     state: RequestState | None,
     *,
@@ -185,6 +250,8 @@ def decide(
     if noted is None:
         return Move.SUBMIT
     cleared = is_cleared(noted, intent)
+    if isinstance(noted, Unreadable):
+        return Move.SUBMIT_AGAIN if cleared else Move.REFUSE
     if not isinstance(noted, Submitted):
         return Move.REFUSE if on_lost_submit == "fail" and not cleared else Move.SUBMIT_AGAIN
     if noted.done and cleared:
@@ -198,3 +265,8 @@ def decide(
             return Move.SUBMIT
         case _:
             return Move.CANCEL if cleared and may_cancel else Move.WAIT
+
+
+def _broken_rule(detail: Any) -> str:
+    field = ".".join(map(str, detail["loc"])) or "it"
+    return f"{field}: {detail['msg'].removeprefix('Input ')}"

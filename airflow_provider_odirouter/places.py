@@ -7,8 +7,13 @@ Pure, and light: Dags are parsed with it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, MappingView
+from collections.abc import Set as AbstractSet
+from itertools import islice
 from typing import Any
+
+MAX_READ = 100_000
+"""Values of one iterable: some have no end."""
 
 
 def is_path(value: object) -> bool:
@@ -22,18 +27,22 @@ def as_text(value: Any) -> Any:
 
     Airflow takes a path that is no ``os.PathLike`` for an upstream task's output, since both can be resolved; before
     3.2, it does so with any.
+
+    What can be read only once, such as a generator, or may hold something else the next time, such as a dictionary's
+    values, is read here, into a tuple. A set stays one: it has no order.
     """
     match value:
-        case str():
+        case str() | bytes() | bytearray() | memoryview():
             return value
         case Mapping():
             return {key: as_text(one) for key, one in value.items()}
         case list():
             return [as_text(one) for one in value]
-        case tuple():
-            return tuple(as_text(one) for one in value)
     if is_path(value):
         return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+    has_order = isinstance(value, MappingView) or not isinstance(value, AbstractSet)
+    if isinstance(value, Iterable) and has_order and not hasattr(value, "resolve"):
+        return tuple(as_text(one) for one in islice(value, MAX_READ))
     return value
 
 

@@ -119,8 +119,8 @@ class DictStore:
         self.retention: timedelta | None = None
         """Of what was written last."""
 
-    def get(self, key: str) -> Any:
-        return json.loads(self.values.get(key, "null"))
+    def get(self, key: str, default: Any = None) -> Any:
+        return json.loads(self.values[key]) if key in self.values else default
 
     def set(self, key: str, value: Any, *, retention: timedelta | None = None) -> None:
         self.values[key] = json.dumps(value, allow_nan=False)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any, get_args
@@ -13,10 +14,13 @@ from airflow_provider_odirouter.durability import (
     Intent,
     Memory,
     Move,
+    Noted,
     OnLostSubmit,
     Submitted,
+    Unreadable,
     decide,
     fingerprint,
+    is_cleared,
 )
 from airflow_provider_odirouter.models import RequestState
 from tests.conftest import DictStore
@@ -40,10 +44,11 @@ def of_another_input(noted: Intent) -> Intent:
 
 INTENTS = [INTENT, of_another_input(INTENT)]
 DONE = REQUEST.model_copy(update={"done": True})
+UNREADABLE = Unreadable(place="a file", why="it is no JSON", max_tries=None, first_since_clear=False)
 ANY = (True, False)
 EITHER: tuple[OnLostSubmit, ...] = get_args(OnLostSubmit)
 
-TABLE: dict[str, tuple[Sequence[Intent | None], Iterable[RequestState | None], Sequence[bool], Sequence[str], Move]] = {
+TABLE: dict[str, tuple[Sequence[Noted], Iterable[RequestState | None], Sequence[bool], Sequence[str], Move]] = {
     "nothing": ([None], [None], ANY, EITHER, Move.SUBMIT),
     "request of another input": ([of_another_input(REQUEST)], [None], [True], EITHER, Move.CANCEL),
     "request of another input, not to be cancelled": (
@@ -63,6 +68,20 @@ TABLE: dict[str, tuple[Sequence[Intent | None], Iterable[RequestState | None], S
     "live request, cleared, not to be cancelled": ([cleared(REQUEST)], ALIVE, [False], EITHER, Move.WAIT),
     "done": ([DONE], [SUCCEEDED], ANY, EITHER, Move.TAKE),
     "done, but only submitted": ([DONE], ALIVE, ANY, EITHER, Move.WAIT),
+    "unreadable": (
+        [UNREADABLE, replace(UNREADABLE, max_tries=INTENT.max_tries, first_since_clear=True)],
+        [None],
+        ANY,
+        EITHER,
+        Move.REFUSE,
+    ),
+    "unreadable, cleared": (
+        [replace(UNREADABLE, first_since_clear=True), replace(UNREADABLE, max_tries=INTENT.max_tries - 1)],
+        [None],
+        ANY,
+        EITHER,
+        Move.SUBMIT_AGAIN,
+    ),
     "done and cleared": ([cleared(DONE), cleared(of_another_input(DONE))], RequestState, ANY, EITHER, Move.SUBMIT),
 }
 """What is remembered: the notes that mean it, the request's states, ``may_cancel``, ``on_lost_submit``; the move."""
@@ -77,7 +96,7 @@ TABLE: dict[str, tuple[Sequence[Intent | None], Iterable[RequestState | None], S
     ],
 )
 def test_a_try_decides_by_what_it_remembers_and_what_became_of_it(
-    noted: Intent | None, state: RequestState | None, may_cancel: bool, on_lost_submit: OnLostSubmit, move: Move
+    noted: Noted, state: RequestState | None, may_cancel: bool, on_lost_submit: OnLostSubmit, move: Move
 ) -> None:
     assert decide(noted, INTENT, state, may_cancel=may_cancel, on_lost_submit=on_lost_submit) is move
 
@@ -111,40 +130,98 @@ def test_what_is_forgotten_is_gone(store: DictStore) -> None:
     assert memory.lasts
 
 
-def test_a_note_of_a_newer_version_is_understood(store: DictStore) -> None:
-    store.set(KEY, REQUEST.model_dump(mode="json") | {"phase": "deferred"})
-    assert Memory(store).recall() == REQUEST
+def recalled(value: Any, store: DictStore) -> Noted:
+    store.values[KEY] = value if isinstance(value, str) else json.dumps(value)
+    return Memory(store).recall()
+
+
+WHOLE = REQUEST.model_dump(mode="json")
+
+
+def test_a_note_carries_its_version_and_one_from_before_that_is_understood(store: DictStore) -> None:
+    assert WHOLE["version"] == 1
+    assert recalled({name: value for name, value in WHOLE.items() if name != "version"}, store) == REQUEST
 
 
 @pytest.mark.parametrize(
-    "note",
+    ("note", "why"),
     [
-        {"job": "mmsu_alien"},
-        {"request_id": "mmsu_alien"},
-        REQUEST.model_dump(mode="json") | {"submitted_at": "mmsu_alien"},
-        "mmsu_alien request_id",
-        ["mmsu_alien", "request_id"],
-        404_404,
-        True,
+        (WHOLE | {"version": 2}, "version: should be 1"),
+        (WHOLE | {"version": None}, "version: should be 1"),
+        (WHOLE | {"phase": "deferred"}, "phase: Extra inputs are not permitted"),
+        (WHOLE | {"submitted_at": "yesterday"}, "submitted_at: should be a valid datetime"),
+        (WHOLE | {"submitted_at": "2026-11-22T12:30:01"}, "submitted_at: should have timezone info"),
+        (WHOLE | {"submitted_at": None}, "submitted_at: should be a valid datetime"),
+        (WHOLE | {"done": "true"}, "done: should be a valid boolean"),
+        (WHOLE | {"request_id": ""}, "request_id: String should match pattern"),
+        (WHOLE | {"request_id": "../mmsu_1"}, "request_id: String should match pattern"),
+        (WHOLE | {"request_id": 1}, "request_id: should be a valid string"),
+        (WHOLE | {"fingerprint": None}, "fingerprint: should be a valid string"),
+        (WHOLE | {"endpoint": ""}, "endpoint: String should have at least 1 character"),
+        (WHOLE | {"max_tries": "1"}, "max_tries: should be a valid integer"),
+        ({"job": "mmsu_alien"}, "max_tries: Field required"),
+        ({"request_id": "mmsu_alien"}, "max_tries: Field required"),
+        ({}, "max_tries: Field required"),
+        ("null", "it is no JSON object"),
+        ('"mmsu_alien request_id"', "should be an object"),
+        (["mmsu_alien", "request_id"], "should be an object"),
+        ([], "should be an object"),
+        (404_404, "it is no JSON object"),
+        (True, "it is no JSON object"),
+        ("", "Expecting value"),
+        ("mmsu_alien", "Expecting value"),
+        (json.dumps(WHOLE)[:-40], "Unterminated string"),
     ],
     ids=str,
 )
-def test_a_note_that_nobody_can_read_is_quoted_and_ignored(
-    note: Any, store: DictStore, caplog: pytest.LogCaptureFixture
+def test_a_note_that_cannot_be_read_is_not_taken_for_none(note: Any, why: str, store: DictStore) -> None:
+    noted = recalled(note, store)
+    assert isinstance(noted, Unreadable)
+    assert noted.place == "key 'odirouter_request' of Airflow's task state store"
+    assert why in noted.why
+
+
+@pytest.mark.parametrize(
+    ("note", "max_tries"),
+    [
+        (WHOLE | {"version": 2}, 1),
+        (json.dumps(WHOLE)[:60], 1),
+        (json.dumps(WHOLE)[:20], None),
+        ("null", None),
+        (WHOLE | {"max_tries": "1"}, None),
+        (WHOLE | {"max_tries": -1, "version": 2}, None),
+    ],
+    ids=str,
+)
+def test_half_a_note_may_still_tell_whether_the_task_was_cleared_since(
+    note: Any, max_tries: int | None, store: DictStore
 ) -> None:
-    store.set(KEY, note)
+    noted = recalled(note, store)
+    assert isinstance(noted, Unreadable)
+    assert noted.max_tries == max_tries
+
+
+def test_airflow_tells_whether_the_task_was_cleared_where_the_note_does_not(store: DictStore) -> None:
+    store.values[KEY] = "gone"
+    for is_first in ANY:
+        noted = Memory(store, first_since_clear=lambda is_first=is_first: is_first).recall()  # type: ignore[misc]
+        assert isinstance(noted, Unreadable)
+        assert is_cleared(noted, INTENT) is is_first
+
+
+def test_what_is_noted_takes_the_place_of_what_could_not_be_read(store: DictStore) -> None:
+    store.values[KEY] = "gone"
     memory = Memory(store)
-    assert memory.recall() is None
-    [warning] = caplog.records
-    assert warning.levelname == "WARNING"
-    assert str(note) in warning.getMessage()
-    assert memory.lasts
+    memory.done()
+    assert store.values[KEY] == "gone"
+    memory.note(INTENT)
+    assert memory.recall() == INTENT
 
 
 class OutOfOrder(DictStore):
     """A store whose calls fail."""
 
-    def get(self, key: str) -> Any:
+    def get(self, key: str, default: Any = None) -> Any:
         raise OSError("no answer")
 
     def set(self, key: str, value: Any, *, retention: timedelta | None = None) -> None:

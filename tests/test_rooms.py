@@ -10,14 +10,15 @@ import pytest
 PACKAGE = "airflow_provider_odirouter"
 ROOT = Path(__file__).parents[1] / PACKAGE
 
-CORE = {"errors", "places", "models", "protocol", "polling"}
+CORE = {"errors", "places", "json_values", "models", "protocol", "polling"}
 FACE = CORE | {"hooks", "triggers", "images", "links", "compat", "durability", "records", "lifecycle"}
 FOR_ALL = {"redaction"}
 MAY_IMPORT: dict[str, set[str]] = {
     "redaction": {"errors"},
     "errors": set(),
     "places": set(),
-    "models": {"errors", "places"},
+    "json_values": {"errors"},
+    "models": {"errors", "places", "json_values"},
     "protocol": {"errors", "models"},
     "polling": {"errors", "models"},
     "hooks": {"errors", "models", "protocol", "compat", "get_provider_info"},
@@ -41,7 +42,7 @@ ONLY_THESE_OF: dict[str, dict[str, set[str]]] = {
     "listeners": {"triggers": {"triggers.canceling"}, "operators": {"operators.batch.ledger"}},
 }
 """Of some rooms, others may import a few modules only."""
-PURE = ("errors", "redaction", "places", "models", "protocol", "polling", "progress", "records")
+PURE = ("errors", "redaction", "places", "json_values", "models", "protocol", "polling", "progress", "records")
 WITHOUT_AIRFLOW = (*PURE, "sandbox")
 IMPURE_MODULES = {"time", "asyncio", "socket", "random", "airflow", "httpx", "aiohttp"}
 

@@ -80,7 +80,7 @@ class Problem(NamedTuple):
 
 class InvalidParametersError(OdiRouterError, ValueError):
     """
-    Parameters or input pictures break rules of the endpoint. Nothing was sent, nothing was paid.
+    Parameters or input pictures break rules of the endpoint. With them, nothing was sent, nothing was paid.
 
     :param endpoint: The endpoint whose rules are broken.
     :param problems: Every broken rule.
@@ -88,6 +88,8 @@ class InvalidParametersError(OdiRouterError, ValueError):
 
     retry_helps = False
     advice = "Correct this; nothing was sent, nothing was paid, and a retry would fail in the same way."
+    advice_after_first_try = "Correct this; this try has submitted nothing, and a retry would fail in the same way."
+    """An earlier try may have paid."""
 
     def __init__(self, endpoint: str, problems: Iterable[Problem]) -> None:
         self.endpoint = endpoint

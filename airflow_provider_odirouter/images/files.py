@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -78,6 +79,40 @@ def make_folder(folder: ObjectStoragePath) -> None:
     """Make a folder of this worker's own file system; in a store there are none."""
     if is_local(folder):
         Path(folder.path).mkdir(parents=True, exist_ok=True)
+
+
+def files_below(folder: ObjectStoragePath) -> list[str]:
+    """Return the paths of all files in a folder and below it, relative to it; nothing, if there is no folder."""
+    if is_local(folder):
+        local = Path(folder.path)
+        return [str(path.relative_to(local)) for path in local.rglob("*") if path.is_file()]
+    fs = folder.fs
+    fs.invalidate_cache(folder.path)  # some clients remember what they have listed
+    try:
+        # Not ls(): for a folder that is not there, S3's client would list all that lie beside it.
+        found = fs.find(folder.path)
+    except FileNotFoundError:
+        return []
+    root = f"{folder.path.strip('/')}/"
+    return [path.lstrip("/").removeprefix(root) for path in found if path.lstrip("/").startswith(root)]
+
+
+def remove(path: ObjectStoragePath) -> None:
+    """Remove a file, if it is there."""
+    try:
+        if is_local(path):
+            Path(path.path).unlink()
+        else:
+            path.fs.rm_file(path.path)
+    except FileNotFoundError:
+        pass
+
+
+def remove_empty_folder(folder: ObjectStoragePath) -> None:
+    """Remove a folder of this worker's own file system, if it is empty; in a store there are none."""
+    if is_local(folder):
+        with suppress(OSError):  # it is not empty, or is gone already
+            Path(folder.path).rmdir()
 
 
 def try_to_write(folder: ObjectStoragePath) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from airflow_provider_odirouter.errors import InvalidParametersError, Problem
-from airflow_provider_odirouter.models.sources import Source, Sources, not_blank
+from airflow_provider_odirouter.models.sources import Source, Sources, not_blank, whole
 
 IMAGE_EDIT_ENDPOINT = "gpt_image_1_edit"
 
@@ -46,7 +46,7 @@ class ImageEdit(BaseModel):
     """0 to 100, only with ``jpeg`` or ``webp``. Server's default: 100."""
     moderation: Literal["auto", "low"] | None = None
     """Server's default: ``auto``."""
-    user: str | None = None
+    user: Annotated[str, AfterValidator(whole)] | None = None
     """Identifies the end user to the vendor."""
 
     # Rules between fields are validators of the later field, not of the model: pydantic runs a model's validators only
@@ -127,6 +127,6 @@ def _problem(detail: Mapping[str, Any]) -> Problem:
 def _shown(value: object) -> str:
     try:
         shown = repr(value)
-    except (ValueError, RecursionError):  # an integer of thousands of digits, a list of lists of lists …
+        return shown if len(shown) <= 60 else shown[:57] + "…"
+    except Exception:  # noqa: BLE001 - an integer of thousands of digits, a list of lists, a class of the user's own
         return f"this {type(value).__name__}"
-    return shown if len(shown) <= 60 else shown[:57] + "…"

@@ -6,11 +6,13 @@ An upstream edit's manifest stands for all its outputs, so that edits can be cha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MappingView, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
 
+from airflow_provider_odirouter.json_values import half_character_problem, text_problem
 from airflow_provider_odirouter.places import as_text, is_path
 
 MOST_IMAGES = 16
@@ -45,11 +47,29 @@ def _sources(value: object) -> object:
     """Take one picture or manifest, or any collection of them; count here: pydantic counts the good ones only."""
     if isinstance(value, str) or is_path(value) or _outputs(value) is not None:
         value = (value,)
+    if isinstance(value, AbstractSet) and not isinstance(value, MappingView):
+        raise ValueError(  # noqa: TRY004 - pydantic expects it
+            "is a set, which has no order: a retry could send another one, and pay again; give a list"
+        )
     if isinstance(value, Iterable) and not isinstance(value, bytes | Mapping):
         # A manifest without outputs stays in its place, for _source() to complain of.
         value = tuple(source for item in value for source in _outputs(item) or (item,))
         if not 1 <= len(value) <= MOST_IMAGES:
             raise ValueError(f"holds {len(value)} pictures; the endpoint takes 1 to {MOST_IMAGES}")
+    return value
+
+
+def whole(value: str) -> str:
+    """Refuse a text with half a character in it."""
+    if problem := half_character_problem(value):
+        raise ValueError(problem)
+    return value
+
+
+def _possible(value: object) -> object:
+    """Refuse what no path and no URL can hold."""
+    if isinstance(value, str) and (problem := text_problem(value)):
+        raise ValueError(problem)
     return value
 
 
@@ -60,7 +80,7 @@ def not_blank(value: str) -> str:
     return value
 
 
-Source = Annotated[str, BeforeValidator(_source), AfterValidator(not_blank)]
+Source = Annotated[str, BeforeValidator(_possible), BeforeValidator(_source), AfterValidator(not_blank)]
 """An ``http(s)`` URL, or a path that ``ObjectStoragePath`` understands; or the manifest that has it."""
 
 Sources = Annotated[tuple[Source, ...], BeforeValidator(_sources)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from airflow_provider_odirouter.json_values import json_object
 from airflow_provider_odirouter.operators.base import Place
 from airflow_provider_odirouter.operators.literals import open_fields
 from airflow_provider_odirouter.operators.queue import OdiRouterQueueOperator
@@ -12,6 +13,8 @@ from airflow_provider_odirouter.places import AsText
 
 if TYPE_CHECKING:
     from airflow.sdk import XComArg
+
+    from airflow_provider_odirouter.models import ImageEdit
 
 Pictures: TypeAlias = "Place | Mapping[str, Any] | XComArg"
 """A picture's URL or path, an upstream edit's manifest, or an upstream task's output that will be one of these."""
@@ -94,11 +97,15 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
         self.output_compression = output_compression
         self.moderation = moderation
         self.user = user
+        self._edit: ImageEdit | None = None
         self._digests: dict[str, str] = {}
         # A mapped task is made anew on the worker, where execute() checks: what it finds there is final.
         if not getattr(self, "_BaseOperator__from_mapped", False):
             values = self._edit_values()
-            ImageEdit.check(values, unknown=open_fields(values))
+            unknown = open_fields(values)
+            ImageEdit.check(values, unknown=unknown)
+            texts = {name: values[name] for name in ("prompt", "user") if name not in unknown}
+            json_object(self.endpoint, texts, name="")
 
     def request_parameters(self) -> Mapping[str, Any]:
         """Return the checked parameters, with local pictures as base64."""
@@ -106,7 +113,7 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
         from airflow_provider_odirouter.images.inputs import read_inputs
         from airflow_provider_odirouter.models import ImageEdit
 
-        edit = ImageEdit.parse(self._edit_values())
+        edit = self._edit = ImageEdit.parse(self._edit_values())
         inputs = read_inputs(edit.images, edit.mask, storage_conn_id=self.storage_conn_id)
         if inputs.problems:
             raise InvalidParametersError(self.endpoint, inputs.problems)
@@ -117,16 +124,12 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
 
     def input_pictures(self) -> Sequence[str]:
         """Return where the images and the mask are from, as they were given."""
-        from airflow_provider_odirouter.models import ImageEdit
-
-        edit = ImageEdit.parse(self._edit_values())
+        edit = self._parsed()
         return (*edit.images, *([edit.mask] if edit.mask else []))
 
     def shown_parameters(self) -> Mapping[str, Any]:
         """Return the edit's parameters, with the pictures as they can be found by others."""
-        from airflow_provider_odirouter.models import ImageEdit
-
-        edit = ImageEdit.parse(self._edit_values())
+        edit = self._parsed()
         parameters = edit.to_parameters()
         del parameters["images"]
         parameters.pop("mask", None)
@@ -142,7 +145,17 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
 
         return place_of(source, self.storage_conn_id)
 
+    def _parsed(self) -> ImageEdit:
+        """Return what was read before the submit; or read it, in a process that goes on after a deferral."""
+        from airflow_provider_odirouter.models import ImageEdit
+
+        return self._edit or ImageEdit.parse(self._edit_values())
+
     def _edit_values(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in EDIT_FIELDS}
         # A template that renders to nothing sets nothing; but what is required is missed.
-        return {name: None if value == "" and name != "prompt" else value for name, value in values.items()}
+        return {name: None if _is_empty(value) and name != "prompt" else value for name, value in values.items()}
+
+
+def _is_empty(value: object) -> bool:
+    return isinstance(value, str) and not value

@@ -9,7 +9,18 @@ from uuid import uuid4
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_odirouter.operators.base import OdiRouterSubmittingTask, Place, check_count, check_seconds
+from airflow_provider_odirouter.operators.base import (
+    Check,
+    OdiRouterSubmittingTask,
+    Place,
+    check_count,
+    flag_problem,
+    name_problem,
+    one_of,
+    or_none,
+    path_problem,
+    seconds_problem,
+)
 from airflow_provider_odirouter.operators.literals import check_edits, is_open
 from airflow_provider_odirouter.operators.queue import SAFETY_MARGIN
 from airflow_provider_odirouter.places import AsText
@@ -76,6 +87,18 @@ class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
     edits = AsText()
     defaults = AsText()
     ui_color = "#e8e0ff"
+    checks: ClassVar[Mapping[str, Check]] = {
+        "output_path": path_problem,
+        "odirouter_conn_id": name_problem,
+        "storage_conn_id": or_none(name_problem),
+        "on_item_failure": one_of("continue", "fail"),
+        "deferrable": flag_problem,
+        "poll_interval": seconds_problem,
+        "timeout": seconds_problem,
+        "cancel_on_kill": flag_problem,
+        "cancel_on_timeout": flag_problem,
+        "on_lost_submit": one_of("submit", "fail"),
+    }
 
     def __init__(
         self,
@@ -97,14 +120,8 @@ class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_seconds("poll_interval", poll_interval)
-        check_seconds("timeout", timeout)
         check_count("max_concurrent_submits", max_concurrent_submits)
         check_count("max_in_flight", max_in_flight)
-        if on_item_failure not in ("continue", "fail"):
-            raise ValueError(f"on_item_failure must be 'continue' or 'fail', not {on_item_failure!r}")
-        if on_lost_submit not in ("submit", "fail"):
-            raise ValueError(f"on_lost_submit must be 'submit' or 'fail', not {on_lost_submit!r}")
         self.edits = edits
         self.defaults = defaults
         self.output_path = output_path
@@ -121,18 +138,25 @@ class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
         self.on_lost_submit = on_lost_submit
         self._manifest: str | None = None
         # A mapped task is made anew on the worker, where execute() checks: what it finds there is final.
-        if not getattr(self, "_BaseOperator__from_mapped", False) and isinstance(self.edits, list | tuple):
-            check_edits(self.edits, None if is_open(self.defaults) else self.defaults or {})
+        if not getattr(self, "_BaseOperator__from_mapped", False):
+            self.check_own(rendered=False)
+            if isinstance(self.edits, list | tuple):
+                check_edits(self.edits, None if is_open(self.defaults) else self.defaults or {})
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check all edits, go on where an earlier try has stopped, and return the counts."""
         from airflow_provider_odirouter.images import landing
-        from airflow_provider_odirouter.operators import steps
+        from airflow_provider_odirouter.operators import recovery, steps
         from airflow_provider_odirouter.operators.batch.carrying import carry_over
         from airflow_provider_odirouter.operators.batch.edits import edits_of
         from airflow_provider_odirouter.operators.batch.plan import plan
 
-        with steps.showing_failure(context, self.take_ownership(context)), steps.airflow_errors():
+        with (
+            steps.showing_failure(context, self.take_ownership(context)),
+            steps.airflow_errors(),
+            recovery.telling_costs(context),
+        ):
+            self.check_own(rendered=True)
             ledger, batch, custody = self._take_up(context)
             store = context.get("task_state_store")
             noted = ledger.load(store)

@@ -42,7 +42,11 @@ def _holds_open(value: object) -> bool:
 
 def merged(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Return an edit's parameters with the defaults; what is nothing sets nothing."""
-    return {**defaults, **{name: value for name, value in values.items() if value is not None and value != ""}}
+    return {**defaults, **{name: value for name, value in values.items() if not _is_nothing(value)}}
+
+
+def _is_nothing(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value)
 
 
 def defaults_problems(defaults: Mapping[str, Any]) -> list[Problem]:

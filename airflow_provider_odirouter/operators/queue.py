@@ -9,14 +9,26 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 
+from airflow_provider_odirouter.json_values import json_object
 from airflow_provider_odirouter.links import OdiRouterRequestLink
-from airflow_provider_odirouter.operators.base import OdiRouterSubmittingTask, Place, check_seconds
+from airflow_provider_odirouter.operators.base import (
+    Check,
+    OdiRouterSubmittingTask,
+    Place,
+    flag_problem,
+    name_problem,
+    one_of,
+    or_none,
+    path_problem,
+    seconds_problem,
+)
+from airflow_provider_odirouter.operators.literals import is_open
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
-    from airflow_provider_odirouter.durability import OnLostSubmit, Submitted
+    from airflow_provider_odirouter.durability import Memory, OnLostSubmit, Submitted
     from airflow_provider_odirouter.models import RequestEvent
     from airflow_provider_odirouter.polling import Wait
     from airflow_provider_odirouter.records import RequestRecord
@@ -59,9 +71,11 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
     :param cancel_on_kill: Cancel the request when the task is killed, cleared or marked. Default: true.
     :param cancel_on_timeout: Cancel the request when ``timeout`` has passed, or when it cannot be looked at any more
         and no retry will. Default: true.
-    :param durable: Remember the request between tries (Airflow 3.3 and later), crashes included: a retry waits for a
-        live request, and takes the result of one that has succeeded. Clearing the task takes a result as well, but
-        cancels a live request and submits afresh. Default: true.
+    :param durable: Remember the request between tries, crashes included: a retry waits for a live request, and takes
+        the result of one that has succeeded. Clearing the task takes a result as well, but cancels a live request and
+        submits afresh. Airflow 3.3 has a store for that; before, the notes lie beside the outputs
+        (``{output_path}/.odirouter/``), so that it needs an ``output_path`` that is the same in each try.
+        Default: true.
     :param on_lost_submit: What a retry does if the worker died during the submit, so that nobody knows whether a
         request was made and paid: ``"submit"`` again, with a warning (default), or ``"fail"``, until the task is
         cleared.
@@ -71,6 +85,20 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = {"parameters": "json"}
     operator_extra_links = (OdiRouterRequestLink(),)
     ui_color = "#e8e0ff"
+    checks: ClassVar[Mapping[str, Check]] = {
+        "endpoint": name_problem,
+        "odirouter_conn_id": name_problem,
+        "output_path": or_none(path_problem),
+        "storage_conn_id": or_none(name_problem),
+        "deferrable": flag_problem,
+        "wait_for_completion": flag_problem,
+        "poll_interval": seconds_problem,
+        "timeout": seconds_problem,
+        "cancel_on_kill": flag_problem,
+        "cancel_on_timeout": flag_problem,
+        "durable": flag_problem,
+        "on_lost_submit": one_of("submit", "fail"),
+    }
 
     def __init__(
         self,
@@ -91,10 +119,6 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_seconds("poll_interval", poll_interval)
-        check_seconds("timeout", timeout)
-        if on_lost_submit not in ("submit", "fail"):
-            raise ValueError(f"on_lost_submit must be 'submit' or 'fail', not {on_lost_submit!r}")
         self.endpoint = endpoint
         self.parameters = parameters
         self.odirouter_conn_id = odirouter_conn_id
@@ -109,6 +133,11 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         self.durable = durable
         self.on_lost_submit = on_lost_submit
         self._manifest: dict[str, Any] | None = None
+        # A mapped task is made anew on the worker, where execute() checks: what it finds there is final.
+        if not getattr(self, "_BaseOperator__from_mapped", False):
+            self.check_own(rendered=False)
+            if not _is_open_itself(parameters):
+                json_object(str(endpoint), parameters, is_open=_is_open_itself)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit, or go on with the request of an earlier try; wait, and return the manifest."""
@@ -116,16 +145,26 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         from airflow_provider_odirouter.operators import recovery, steps
         from airflow_provider_odirouter.operators.custody import OneRequest
 
-        with steps.showing_failure(context, self.take_ownership(context)), steps.airflow_errors():
-            memory = recovery.memory_of(context, durable=self.durable)
+        with (
+            steps.showing_failure(context, self.take_ownership(context)),
+            steps.airflow_errors(),
+            recovery.telling_costs(context),
+        ):
+            memory = self._memory(context, has_begun=False)
             custody = self.take_custody(context, self.endpoint, memory)
             if self.durable and not memory.lasts:
-                self.log.info("Airflow remembers requests between tries from 3.3 on; here a new try submits anew.")
+                self.log.info(
+                    "Airflow remembers requests between tries from 3.3 on; here, and without an output_path, a new try "
+                    "submits anew."
+                )
             with recovery.cancelling_if_no_try_begins(
                 self.hook, memory, last_try=not steps.is_tried_again(context), cancels=self.cancel_on_timeout
             ):
                 self.hook.prepare()
-                parameters = self.request_parameters()
+                # After the submit, only the network may fail: what could raise then has been made before.
+                self.check_own(rendered=True)
+                parameters = json_object(self.endpoint, self.request_parameters(), name="")
+                record = self._record()
                 if self.output_path is not None:
                     landing.probe(self.output_path, self.storage_conn_id)
                     steps.tell_what_a_local_path_needs(self.output_path)
@@ -139,7 +178,9 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
             with custody.of(OneRequest(self.hook, self.endpoint, request.request_id, memory)):
                 memory.note(request)
                 wait = self._wait(context, request) if self.wait_for_completion else None
-                steps.publish(context, self.hook, self._record(request, wait))
+                deadline = datetime.fromtimestamp(wait.deadline, UTC) if wait else None
+                known = {"request_id": request.request_id, "submitted_at": request.submitted_at, "deadline": deadline}
+                steps.publish(context, self.hook, record.model_copy(update=known))
                 if wait is None:
                     memory.done()
                     return self._submitted(context, request)
@@ -170,7 +211,7 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         from airflow_provider_odirouter.operators.custody import OneRequest
 
         with steps.showing_failure(context, self.take_ownership(context)), steps.airflow_errors():
-            memory = recovery.memory_of(context, durable=self.durable)
+            memory = self._memory(context)
             wait = recovery.wait_without_trigger(
                 context, memory, self.endpoint, cancel_on_timeout=self.cancel_on_timeout
             )
@@ -191,6 +232,7 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
 
         :raises InvalidParametersError: If a rule of the endpoint is broken.
         """
+        self.parameters = json_object(self.endpoint, self.parameters)
         return self.parameters
 
     def input_pictures(self) -> Sequence[str]:
@@ -202,6 +244,17 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         from airflow_provider_odirouter.records import shortened
 
         return {"parameters": shortened(self.parameters)}
+
+    def _memory(self, context: Context, *, has_begun: bool = True) -> Memory:
+        from airflow_provider_odirouter.operators import recovery
+
+        return recovery.memory_of(
+            context,
+            durable=self.durable,
+            output_path=self.output_path,
+            storage_conn_id=self.storage_conn_id,
+            has_begun=has_begun,
+        )
 
     def _wait(self, context: Context, request: Submitted) -> Wait:
         """A try that goes on with an earlier one's request has its own ``timeout``, as any try."""
@@ -237,7 +290,7 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         from airflow_provider_odirouter.operators import lineage, recovery, steps
         from airflow_provider_odirouter.polling import SUBMITS_ANEW, may_be_alive
 
-        memory = recovery.memory_of(context, durable=self.durable)
+        memory = self._memory(context)
         tried_again = steps.is_tried_again(context)
         goes_on = memory.lasts and tried_again
         if event.ending is Ending.UNWATCHED and self.cancel_on_timeout and not goes_on:
@@ -264,19 +317,24 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         memory.done()
         return manifest
 
-    def _record(self, request: Submitted, wait: Wait | None) -> RequestRecord:
+    def _record(self) -> RequestRecord:
+        """
+        Return what the gallery shows of the request, but for what is not known before its submit.
+
+        :raises InvalidParametersError: If that cannot be pushed.
+        """
         from airflow_provider_odirouter.records import RequestRecord
 
-        return RequestRecord(
-            request_id=request.request_id,
+        record = RequestRecord(
+            request_id="",
             endpoint=self.endpoint,
             odirouter_conn_id=self.odirouter_conn_id,
             # Without a wait, the request is that of whoever waits elsewhere.
-            cancel_on_kill=self.cancel_on_kill and wait is not None,
-            submitted_at=request.submitted_at,
-            deadline=datetime.fromtimestamp(wait.deadline, UTC) if wait else None,
+            cancel_on_kill=self.cancel_on_kill and self.wait_for_completion,
             **self.shown_parameters(),
         )
+        json_object(self.endpoint, record.to_xcom(), name="shown_parameters")
+        return record
 
     def _submitted(self, context: Context, request: Submitted) -> dict[str, Any]:
         from airflow_provider_odirouter.models import Manifest
@@ -287,3 +345,8 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         ).to_xcom()
         lineage.describe_assets(context, self.outlets, lineage.essentials(manifest), folder=None)
         return manifest
+
+
+def _is_open_itself(value: object) -> bool:
+    """Return whether a value is known only when the task runs; what a list holds is asked for one by one."""
+    return not isinstance(value, list | tuple) and is_open(value)

@@ -19,14 +19,17 @@ from airflow_provider_odirouter.durability import (
     Intent,
     Memory,
     Move,
+    Noted,
     OnLostSubmit,
     Store,
     Submitted,
+    Unreadable,
     decide,
     fingerprint,
     is_cleared,
 )
 from airflow_provider_odirouter.errors import (
+    InvalidParametersError,
     LandingError,
     LostSubmitError,
     NotOwnerError,
@@ -38,8 +41,10 @@ from airflow_provider_odirouter.errors import (
     RequestUnwatchedError,
     StorageError,
 )
+from airflow_provider_odirouter.lifecycle.state import NotesBesideOutputs, NotesOfBoth
 from airflow_provider_odirouter.models import RequestState
-from airflow_provider_odirouter.operators.steps import cancel
+from airflow_provider_odirouter.operators.base import path_problem
+from airflow_provider_odirouter.operators.steps import cancel, name_of
 from airflow_provider_odirouter.polling import OVER_AFTER_CANCEL, Wait
 
 if TYPE_CHECKING:
@@ -53,6 +58,12 @@ PAUSES_WHILE_NOT_FOUND = (2.0, 4.0)
 """Seconds between looks at a request that the service does not know, before it counts as lost."""
 
 
+UNREADABLE_ADVICE = (
+    "That request may be running and may be paid; the log of its try names it. So nothing is submitted, and Airflow "
+    "does not retry: put the note right, or clear the task to submit again."
+)
+
+
 class Earlier(NamedTuple):
     """The request of an earlier try, which this one goes on with."""
 
@@ -61,18 +72,58 @@ class Earlier(NamedTuple):
     """Whether it has already: there is nothing to wait for."""
 
 
-def memory_of(context: Context, *, durable: bool) -> Memory:
-    """Return what the task instance remembers: nothing before Airflow 3.3, or if it shall not be durable."""
-    return Memory(cast("Store | None", context.get("task_state_store")) if durable else None)
+def memory_of(
+    context: Context,
+    *,
+    durable: bool,
+    output_path: str | None = None,
+    storage_conn_id: str | None = None,
+    has_begun: bool = True,
+) -> Memory:
+    """
+    Return what the task instance remembers: in Airflow's store (3.3 and later), or else beside its outputs.
+
+    :param durable: If not, it remembers nothing.
+    :param output_path: Of the task; before Airflow 3.3, nothing is remembered without it.
+    :param has_begun: Whether this try may have noted something already.
+    """
+    store: Store | None = None
+    if durable:
+        airflows = cast("Store | None", context.get("task_state_store"))
+        beside = _notes_beside(context, output_path, storage_conn_id, has_begun=has_begun)
+        store = NotesOfBoth(airflows, beside) if airflows else beside
+    return Memory(store, first_since_clear=lambda: _is_first_since_clear(context))
+
+
+def _notes_beside(
+    context: Context, output_path: str | None, storage_conn_id: str | None, *, has_begun: bool
+) -> NotesBesideOutputs | None:
+    if output_path is None or path_problem(output_path):
+        return None
+    ti = context["ti"]
+    return NotesBesideOutputs(
+        output_path,
+        storage_conn_id,
+        name_of(context),
+        ti.id,
+        is_first_try=ti.try_number == 1,
+        has_begun=has_begun,
+    )
+
+
+def _is_first_since_clear(context: Context) -> bool:
+    """Tell by Airflow's counts: a clear lets the next try be followed by as many as the task has retries."""
+    ti = context["ti"]
+    return bool(ti.try_number + (context["task"].retries or 0) == ti.max_tries + 1)
 
 
 def intent_of(context: Context, odirouter_conn_id: str, endpoint: str, parameters: Mapping[str, Any]) -> Intent:
     """
     Return what a try is about to submit.
 
-    :raises InvalidParametersError: If the parameters are no JSON.
+    :raises InvalidParametersError: If the endpoint is no safe path, or the parameters are no JSON.
     """
-    body = protocol.submit_body(endpoint, parameters)
+    body = protocol.submit("", endpoint, parameters, trace_id="").body or b""
     return Intent(
         fingerprint=fingerprint(odirouter_conn_id, endpoint, body),
         odirouter_conn_id=odirouter_conn_id,
@@ -89,7 +140,8 @@ def earlier_request(
 
     :param cancel_live: Whether a live request that the user cleared, or of another input, is cancelled.
     :return: ``None``: there is none, and this try submits.
-    :raises LostSubmitError: If the earlier try died during its submit, and ``on_lost_submit`` is ``"fail"``.
+    :raises LostSubmitError: If the earlier try died during its submit, and ``on_lost_submit`` is ``"fail"``; or if its
+        note cannot be read, and the task was not cleared since.
     :raises OdiRouterError: If the request cannot be looked at, or, of a cleared task, not be cancelled; nothing is
         submitted then.
     """
@@ -116,18 +168,30 @@ def earlier_request(
         log.warning("Request %s of another input is left alone, and may be running.", request.request_id)
     match decision:
         case Move.REFUSE:
-            raise LostSubmitError(f"An earlier try died during its submit to {intent.endpoint}; its fate is unknown.")
+            raise _refusal(noted, intent)
         case Move.SUBMIT_AGAIN:
             log.warning(
-                "An earlier try died during its submit to %s. That request may be running and may be paid; OdiRouter "
-                "has no way to find out. It is submitted again.",
-                intent.endpoint,
+                "%s That request may be running and may be paid; OdiRouter has no way to find out. It is submitted "
+                "again.",
+                _lost(noted, intent),
             )
         case Move.WAIT | Move.TAKE if request:
             log.info("Request %s was submitted by an earlier try; this one goes on with it.", request.request_id)
             request = request.model_copy(update={"max_tries": intent.max_tries, "done": False})
             return Earlier(request, succeeded=decision is Move.TAKE)
     return None
+
+
+def _lost(noted: Noted, intent: Intent) -> str:
+    if isinstance(noted, Unreadable):
+        return f"What an earlier try has noted of its request cannot be read: {noted.place}: {noted.why}."
+    return f"An earlier try died during its submit to {intent.endpoint}."
+
+
+def _refusal(noted: Noted, intent: Intent) -> LostSubmitError:
+    if isinstance(noted, Unreadable):
+        return LostSubmitError(_lost(noted, intent), advice=UNREADABLE_ADVICE)
+    return LostSubmitError(f"An earlier try died during its submit to {intent.endpoint}; its fate is unknown.")
 
 
 @contextmanager
@@ -146,11 +210,30 @@ def cancelling_if_no_try_begins(
         raise
     except Exception as error:
         final = last_try or not getattr(error, "retry_helps", True)
-        request = memory.recall() if final and cancels else None
+        request = _recalled(memory) if final and cancels else None
         if isinstance(request, Submitted) and not request.done:
             outcome = cancel(hook.with_connection(request.odirouter_conn_id), request.endpoint, request.request_id)
             if outcome in OVER_AFTER_CANCEL:
                 memory.forget()
+        raise
+
+
+def _recalled(memory: Memory) -> Noted:
+    try:
+        return memory.recall()
+    except Exception as error:  # noqa: BLE001 - what the try has failed with counts more
+        log.warning("%s If an earlier try has left a request, it may be running and may be paid.", error)
+        return None
+
+
+@contextmanager
+def telling_costs(context: Context) -> Iterator[None]:
+    """Say that nothing was paid only where no earlier try can have paid."""
+    try:
+        yield
+    except InvalidParametersError as error:
+        if context["ti"].try_number > 1:
+            error.advice = error.advice_after_first_try
         raise
 
 

@@ -211,7 +211,9 @@ def deadline(context: Context, execution_timeout: timedelta | None, since: datet
     """
     end = since + timedelta(seconds=seconds)
     started_at = context["ti"].start_date
-    return min(end, started_at + execution_timeout) if execution_timeout and started_at else end
+    if not execution_timeout or not started_at or execution_timeout > end - started_at:
+        return end
+    return started_at + execution_timeout
 
 
 def finish(

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_odirouter.links import OdiRouterRequestLink
-from airflow_provider_odirouter.operators.base import OdiRouterTask, Place, check_seconds
+from airflow_provider_odirouter.operators.base import (
+    MAX_SECONDS,
+    Check,
+    OdiRouterTask,
+    Place,
+    flag_problem,
+    name_problem,
+    or_none,
+    path_problem,
+    seconds_problem,
+)
 from airflow_provider_odirouter.operators.queue import SAFETY_MARGIN
 
 if TYPE_CHECKING:
@@ -42,6 +52,18 @@ class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
     template_fields: Sequence[str] = ("endpoint", "request_id", "odirouter_conn_id", "output_path", "storage_conn_id")
     operator_extra_links = (OdiRouterRequestLink(),)
     ui_color = "#e8e0ff"
+    checks: ClassVar[Mapping[str, Check]] = {
+        "request_id": name_problem,
+        "endpoint": name_problem,
+        "odirouter_conn_id": name_problem,
+        "output_path": or_none(path_problem),
+        "storage_conn_id": or_none(name_problem),
+        "deferrable": flag_problem,
+        "poll_interval": seconds_problem,
+        "timeout": lambda seconds: None if seconds == 0 else seconds_problem(seconds),
+        "cancel_on_kill": flag_problem,
+        "cancel_on_timeout": flag_problem,
+    }
 
     def __init__(
         self,
@@ -58,8 +80,9 @@ class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
         cancel_on_timeout: bool = False,
         **kwargs: Any,
     ) -> None:
+        if isinstance(timeout, int | float) and timeout > MAX_SECONDS:  # Airflow's own error would be of arithmetic
+            raise ValueError(f"timeout {seconds_problem(timeout)}")
         super().__init__(timeout=timeout, **kwargs)
-        check_seconds("poll_interval", poll_interval)
         self.request_id = request_id
         self.endpoint = endpoint
         self.odirouter_conn_id = odirouter_conn_id
@@ -71,6 +94,8 @@ class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
         self.cancel_on_timeout = cancel_on_timeout
         self._manifest: dict[str, Any] | None = None
         self._not_found = 0
+        if not getattr(self, "_BaseOperator__from_mapped", False):
+            self.check_own(rendered=False)
 
     def execute(self, context: Context) -> Any:
         """Wait, and return the manifest."""
@@ -79,6 +104,7 @@ class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
         from airflow_provider_odirouter.records import RequestRecord
 
         with self._sensor_errors(context):
+            self.check_own(rendered=True)
             if self.output_path is not None:
                 landing.probe(self.output_path, self.storage_conn_id)
             deadline = steps.deadline(context, self.execution_timeout, datetime.now(UTC), self.timeout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -13,24 +14,92 @@ from airflow.sdk.execution_time import context as execution_context
 from airflow.sdk.execution_time import task_runner
 from PIL import Image
 
+from airflow_provider_odirouter.durability import KEY
 from airflow_provider_odirouter.errors import StorageError
 from airflow_provider_odirouter.hooks import downloads
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
+from airflow_provider_odirouter.lifecycle.state import NotesBesideOutputs
 from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 from airflow_provider_odirouter.triggers import request as trigger
 from tests.conftest import Clock, ConfigureAt, Listener, actions, spent
-from tests.dags.conftest import Fail, RunDag, anywhere, clear, edit, needs_store
+from tests.dags.conftest import HAS_STORE, Fail, Run, RunDag, anywhere, clear, needs_store
+from tests.dags.conftest import edit as edit_of
 
-pytestmark = [needs_store, pytest.mark.usefixtures("look_at_once")]
+pytestmark = pytest.mark.usefixtures("look_at_once")
+
+IN_AIRFLOW, BESIDE = "in Airflow's store", "beside the outputs"
+Edit = Callable[..., DAG]
+Note = Callable[..., Any]
+
+
+@pytest.fixture(params=[IN_AIRFLOW, BESIDE] if HAS_STORE else [BESIDE])
+def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where the task keeps its notes; an Airflow with a store of its own does for a test as if it had none."""
+    if HAS_STORE and request.param == BESIDE:
+        monkeypatch.setattr(task_runner.RuntimeTaskInstance, "get_template_context", without_store)
+    return str(request.param)
+
+
+get_template_context = task_runner.RuntimeTaskInstance.get_template_context
+
+
+def without_store(ti: Any) -> Any:
+    context: Any = get_template_context(ti)
+    context.pop("task_state_store", None)
+    return context
 
 
 @pytest.fixture
-def fail_to_note(monkeypatch: pytest.MonkeyPatch) -> Fail:
-    """Lets the task state store refuse what is written, from this note on."""
+def edit(memory: str, pictures: Path, tmp_path: Path) -> Edit:
+    """Makes a Dag of one edit, with an output path where it needs one to remember."""
+
+    def make(pictures: Path, **arguments: Any) -> DAG:
+        defaults = {"output_path": str(tmp_path)} if memory == BESIDE else {}
+        return edit_of(pictures, **(defaults | arguments))
+
+    return make
+
+
+@pytest.fixture
+def note(memory: str, tmp_path: Path) -> Note:
+    """Reads what is kept of a task instance for its next try: ``None``, if that is nothing."""
+
+    def read(run: Run, map_index: int = -1) -> Any:
+        if memory == IN_AIRFLOW:
+            return run.note(map_index=map_index)
+        ti = run.run.get_task_instance("edit", map_index=map_index)
+        name = f"{ti.id}.json" if map_index >= 0 else "*.json"
+        found = sorted(tmp_path.glob(f"**/.odirouter/*/{name}"))
+        return json.loads(found[-1].read_text()) if found else None
+
+    return read
+
+
+@pytest.fixture
+def spoil(memory: str, tmp_path: Path) -> Callable[[Any, str], None]:
+    """Writes something else in the place of a task instance's note, in the middle of its tries."""
+
+    def write(context: Any, text: str) -> None:
+        ti = context["ti"]
+        if memory == BESIDE:
+            [file] = tmp_path.glob(f".odirouter/*/{ti.id}.json")
+            file.write_text(text)
+            return
+        from airflow._shared.state import TaskScope
+        from airflow.state import get_state_backend
+
+        get_state_backend().set(TaskScope(ti.dag_id, ti.run_id, ti.task_id, -1), KEY, text)
+
+    return write
+
+
+@pytest.fixture
+def fail_to_note(memory: str, monkeypatch: pytest.MonkeyPatch) -> Fail:
+    """Lets the store refuse what is written, from this note on."""
 
     def make(number: int) -> None:
-        accessor = execution_context.TaskStateStoreAccessor
+        accessor: Any = NotesBesideOutputs if memory == BESIDE else execution_context.TaskStateStoreAccessor
         write, notes = accessor.set, []
 
         def failing(self: Any, key: str, value: Any, **arguments: Any) -> None:
@@ -48,6 +117,8 @@ def fail_to_note(monkeypatch: pytest.MonkeyPatch) -> Fail:
 def test_a_retry_goes_on_with_the_request_of_a_try_that_failed_after_its_submit(
     deferrable: bool,
     run_dag: RunDag,
+    note: Note,
+    edit: Edit,
     sandbox: Sandbox,
     pictures: Path,
     fail_after_submit: Fail,
@@ -61,21 +132,26 @@ def test_a_retry_goes_on_with_the_request_of_a_try_that_failed_after_its_submit(
     [request] = sandbox.requests
     assert run.xcom("edit")["request_id"] == run.xcom("edit", "request_id") == request.request_id
     assert f"Request {request.request_id} is left alone: a new try goes on with it" in caplog.text
-    assert run.note()["done"]
+    assert note(run)["done"]
 
 
 def test_a_retry_takes_a_result_without_leaving_the_worker(
-    run_dag: RunDag, sandbox: Sandbox, pictures: Path, fail_after_submit: Fail, monkeypatch: pytest.MonkeyPatch
+    run_dag: RunDag,
+    edit: Edit,
+    sandbox: Sandbox,
+    pictures: Path,
+    fail_after_submit: Fail,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fail_after_submit(1)
     monkeypatch.setattr(trigger, "OdiRouterRequestTrigger", None)
     run = run_dag(edit(pictures, deferrable=True))
     assert run.state == "success"
-    assert actions(sandbox) == ["submit", "status", "status", "result"]
+    assert actions(sandbox)[:4] == ["submit", "status", "status", "result"]
 
 
 def test_a_retry_submits_again_when_the_earlier_request_has_failed_meanwhile(
-    run_dag: RunDag, sandbox: Sandbox, pictures: Path, fail_after_submit: Fail
+    run_dag: RunDag, edit: Edit, sandbox: Sandbox, pictures: Path, fail_after_submit: Fail
 ) -> None:
     sandbox.configure(error_type="INFERENCE_FAILURE", fail_first=1)
     fail_after_submit(1)
@@ -85,8 +161,9 @@ def test_a_retry_submits_again_when_the_earlier_request_has_failed_meanwhile(
     assert spent(sandbox) == (2, 0)
 
 
+@needs_store
 def test_a_retry_policy_may_decide_against_a_retry_so_that_the_request_is_cancelled(
-    run_dag: RunDag, sandbox: Sandbox, configure_at: ConfigureAt, pictures: Path, fail_after_submit: Fail
+    run_dag: RunDag, edit: Edit, sandbox: Sandbox, configure_at: ConfigureAt, pictures: Path, fail_after_submit: Fail
 ) -> None:
     from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy
 
@@ -100,7 +177,7 @@ def test_a_retry_policy_may_decide_against_a_retry_so_that_the_request_is_cancel
 
 
 def test_the_last_try_cancels_what_it_went_on_with_and_forgets_it(
-    run_dag: RunDag, sandbox: Sandbox, pictures: Path, fail_after_submit: Fail
+    run_dag: RunDag, note: Note, edit: Edit, sandbox: Sandbox, pictures: Path, fail_after_submit: Fail
 ) -> None:
     sandbox.configure(run_seconds=60)
     fail_after_submit(1, 2)
@@ -108,12 +185,18 @@ def test_the_last_try_cancels_what_it_went_on_with_and_forgets_it(
     assert run.state == "failed"
     assert spent(sandbox) == (1, 1)
     assert not sandbox.alive
-    assert run.note() is None
+    assert note(run) is None
 
 
 @anywhere
 def test_pictures_that_could_not_be_landed_are_fetched_again_and_not_paid_again(
-    deferrable: bool, run_dag: RunDag, sandbox: Sandbox, configure_at: ConfigureAt, pictures: Path, tmp_path: Path
+    deferrable: bool,
+    run_dag: RunDag,
+    edit: Edit,
+    sandbox: Sandbox,
+    configure_at: ConfigureAt,
+    pictures: Path,
+    tmp_path: Path,
 ) -> None:
     sandbox.configure(file_fault="html")
     configure_at("file", file_fault="none")
@@ -121,36 +204,36 @@ def test_pictures_that_could_not_be_landed_are_fetched_again_and_not_paid_again(
     assert run.state == "success"
     assert "A retry fetches the pictures again, and pays nothing" in run.error
     assert spent(sandbox) == (1, 0)
-    [picture] = tmp_path.iterdir()
+    [picture] = tmp_path.glob("*.png")
     with Image.open(picture) as image:
         image.load()
 
 
 def test_pictures_that_no_try_could_store_are_kept_in_mind_for_a_task_that_is_cleared(
-    run_dag: RunDag, sandbox: Sandbox, listeners: list[Listener], pictures: Path, tmp_path: Path
+    run_dag: RunDag, note: Note, edit: Edit, sandbox: Sandbox, listeners: list[Listener], pictures: Path, tmp_path: Path
 ) -> None:
     def break_storage(entry: JournalEntry) -> None:
         if entry.action == "result":
-            (tmp_path / "out").rmdir()
+            (tmp_path / "out").rename(tmp_path / "away")
             (tmp_path / "out").touch()
 
     listeners.append(break_storage)
     run = run_dag(edit(pictures, output_path=str(tmp_path / "out"), retries=0))
     assert isinstance(run.errors[0], StorageError)
     assert "pays nothing; so does clearing the task" in run.error
-    assert run.note()["request_id"] == sandbox.requests[0].request_id
+    assert note(run)["request_id"] == sandbox.requests[0].request_id
 
 
 @pytest.mark.parametrize("settings", [{"file_expiry_seconds": 0}, {"file_fault": "html"}], ids=str)
 def test_pictures_that_no_try_could_fetch_leave_a_cleared_task_a_fresh_start(
-    settings: dict[str, Any], run_dag: RunDag, sandbox: Sandbox, pictures: Path, tmp_path: Path
+    settings: dict[str, Any], run_dag: RunDag, note: Note, edit: Edit, sandbox: Sandbox, pictures: Path, tmp_path: Path
 ) -> None:
     sandbox.configure(**settings)
     run = run_dag(edit(pictures, output_path=str(tmp_path)))
     assert (run.state, spent(sandbox)) == ("failed", (1, 0))
     assert "A retry fetches the pictures again, and pays nothing" in str(run.errors[0])
     assert "Clearing the task submits a new request, and pays for it" in str(run.errors[1])
-    assert run.note() is None
+    assert note(run) is None
 
 
 @pytest.mark.parametrize(("on_lost_submit", "submits"), [("submit", 2), ("fail", 1)])
@@ -158,6 +241,8 @@ def test_a_worker_that_dies_during_its_submit_leaves_its_intent(
     on_lost_submit: str,
     submits: int,
     run_dag: RunDag,
+    note: Note,
+    edit: Edit,
     sandbox: Sandbox,
     pictures: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -179,22 +264,22 @@ def test_a_worker_that_dies_during_its_submit_leaves_its_intent(
     else:
         assert type(run.errors[1]).__name__ == "AirflowFailException"
         assert "its fate is unknown" in str(run.errors[1])
-        assert "request_id" not in run.note()
+        assert "request_id" not in note(run)
 
 
 def test_a_submit_that_airflow_ends_is_lost_and_not_tried_again(
-    run_dag: RunDag, sandbox: Sandbox, pictures: Path
+    run_dag: RunDag, note: Note, edit: Edit, sandbox: Sandbox, pictures: Path
 ) -> None:
     sandbox.configure(hang=True, fault_actions={"submit"}, fault_after_effect=True)
     run = run_dag(edit(pictures, execution_timeout=timedelta(seconds=4)))
     assert run.is_final
     assert "execution_timeout ended the submit" in run.error
     assert (sandbox.paid, spent(sandbox)) == (1, (1, 0))
-    assert "request_id" not in run.note()
+    assert "request_id" not in note(run)
 
 
 def test_a_retry_with_another_input_cancels_the_request_of_the_first(
-    run_dag: RunDag, sandbox: Sandbox, configure_at: ConfigureAt, pictures: Path, fail_after_submit: Fail
+    run_dag: RunDag, edit: Edit, sandbox: Sandbox, configure_at: ConfigureAt, pictures: Path, fail_after_submit: Fail
 ) -> None:
     sandbox.configure(run_seconds=60)
     configure_at("submit", run_seconds=0)
@@ -208,18 +293,18 @@ def test_a_retry_with_another_input_cancels_the_request_of_the_first(
 
 
 def test_a_task_that_is_cleared_cancels_its_live_request_and_submits_afresh(
-    run_dag: RunDag, sandbox: Sandbox, configure_at: ConfigureAt, pictures: Path, fail_after_submit: Fail
+    run_dag: RunDag, edit: Edit, sandbox: Sandbox, configure_at: ConfigureAt, pictures: Path, fail_after_submit: Fail
 ) -> None:
     sandbox.configure(run_seconds=60)
     configure_at("submit", run_seconds=0)
     fail_after_submit(1)
     run = run_dag(edit(pictures, dag_id="cleared", on_retry_callback=clear))
     assert run.state == "success"
-    assert actions(sandbox) == ["submit", "status", "cancel", "submit", "status", "result"]
+    assert actions(sandbox)[:6] == ["submit", "status", "cancel", "submit", "status", "result"]
 
 
 def test_a_live_request_that_a_cleared_task_cannot_cancel_is_that_of_all_its_retries(
-    run_dag: RunDag, sandbox: Sandbox, clock: Clock, pictures: Path, fail_after_submit: Fail
+    run_dag: RunDag, edit: Edit, sandbox: Sandbox, clock: Clock, pictures: Path, fail_after_submit: Fail
 ) -> None:
     """The first try of the cleared task counts as cleared, the second as a retry, although nothing else changed."""
     sandbox.configure(run_seconds=3600, cancel_supported=False)
@@ -237,17 +322,29 @@ def test_a_live_request_that_a_cleared_task_cannot_cancel_is_that_of_all_its_ret
 )
 @anywhere
 def test_a_request_that_is_over_is_forgotten(
-    deferrable: bool, settings: dict[str, Any], run_dag: RunDag, sandbox: Sandbox, pictures: Path
+    deferrable: bool,
+    settings: dict[str, Any],
+    run_dag: RunDag,
+    note: Note,
+    edit: Edit,
+    sandbox: Sandbox,
+    pictures: Path,
 ) -> None:
     sandbox.configure(**settings)
     run = run_dag(edit(pictures, retries=0, deferrable=deferrable))
     assert run.state == "failed"
-    assert run.note() is None
+    assert note(run) is None
 
 
 @pytest.mark.parametrize("cleared", [False, True])
 def test_a_try_that_fails_with_its_work_done_is_repeated_free_of_charge_unless_it_is_cleared(
-    cleared: bool, run_dag: RunDag, sandbox: Sandbox, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cleared: bool,
+    run_dag: RunDag,
+    edit: Edit,
+    sandbox: Sandbox,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail_once(*_: Any) -> None:
         monkeypatch.setattr(task_runner, "_push_xcom_if_needed", push)
@@ -262,8 +359,57 @@ def test_a_try_that_fails_with_its_work_done_is_repeated_free_of_charge_unless_i
     assert run.xcom("edit")["request_id"] == sandbox.requests[-1].request_id
 
 
+BROKEN = {
+    "no JSON": "mmsu_lost",
+    "half of it": '{"version": 1, "max_tries": 1, "finger',
+    "nothing": "",
+    "null": "null",
+    "a list": "[]",
+    "newer": '{"version": 2, "max_tries": 1, "requests": ["mmsu_1"]}',
+    "of another kind": '{"max_tries": 1, "fingerprint": 1}',
+}
+
+
+@pytest.mark.parametrize("cleared", [False, True], ids=["retried", "cleared"])
+@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
+def test_a_note_that_cannot_be_read_lets_only_a_cleared_task_pay_again(
+    text: str,
+    cleared: bool,
+    memory: str,
+    run_dag: RunDag,
+    note: Note,
+    edit: Edit,
+    sandbox: Sandbox,
+    pictures: Path,
+    fail_after_submit: Fail,
+    spoil: Callable[[Any, str], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def change(context: Any) -> None:
+        spoil(context, text)
+        if cleared:
+            clear(context)
+
+    sandbox.configure(run_seconds=1)
+    fail_after_submit(1)
+    run = run_dag(edit(pictures, dag_id="cleared", on_retry_callback=change))
+    place = "key 'odirouter_request' of Airflow's task state store" if memory == IN_AIRFLOW else "/.odirouter/cleared_"
+    told = "What an earlier try has noted of its request cannot be read: "
+    if cleared:
+        assert (run.state, spent(sandbox)) == ("success", (2, 0))
+        assert told in caplog.text
+        assert "may be running and may be paid" in caplog.text
+        assert note(run)["done"]
+    else:
+        assert (run.state, spent(sandbox)) == ("failed", (1, 0))
+        error = run.errors[-1]
+        assert type(error).__name__ == "AirflowFailException"
+        assert str(error).startswith(told)
+        assert place in str(error)
+
+
 def test_each_mapped_edit_goes_on_with_its_own_request(
-    run_dag: RunDag, sandbox: Sandbox, pictures: Path, fail_after_submit: Fail
+    run_dag: RunDag, note: Note, sandbox: Sandbox, pictures: Path, tmp_path: Path, fail_after_submit: Fail
 ) -> None:
     sandbox.configure(run_seconds=1)
     fail_after_submit(1)
@@ -271,6 +417,7 @@ def test_each_mapped_edit_goes_on_with_its_own_request(
         OdiRouterImageEditOperator.partial(
             task_id="edit",
             images=[str(pictures / "coffee.png")],
+            output_path=str(tmp_path),
             poll_interval=0.1,
             retries=1,
             retry_delay=timedelta(0),
@@ -283,11 +430,11 @@ def test_each_mapped_edit_goes_on_with_its_own_request(
         requests["Green"],
     ]
     assert spent(sandbox) == (2, 0)
-    assert [run.note(map_index=index)["done"] for index in range(2)] == [True, True]
+    assert [note(run, map_index=index)["done"] for index in range(2)] == [True, True]
 
 
 def test_a_try_that_cannot_note_its_intent_sends_nothing(
-    run_dag: RunDag, sandbox: Sandbox, pictures: Path, fail_to_note: Fail
+    run_dag: RunDag, edit: Edit, sandbox: Sandbox, pictures: Path, fail_to_note: Fail
 ) -> None:
     fail_to_note(1)
     run = run_dag(edit(pictures, retries=0))
@@ -297,7 +444,7 @@ def test_a_try_that_cannot_note_its_intent_sends_nothing(
 
 @pytest.mark.parametrize("retries", [0, 1])
 def test_a_try_that_cannot_note_its_request_cancels_it(
-    retries: int, run_dag: RunDag, sandbox: Sandbox, pictures: Path, fail_to_note: Fail
+    retries: int, run_dag: RunDag, edit: Edit, sandbox: Sandbox, pictures: Path, fail_to_note: Fail
 ) -> None:
     sandbox.configure(run_seconds=60)
     fail_to_note(2)
@@ -308,7 +455,7 @@ def test_a_try_that_cannot_note_its_request_cancels_it(
 
 
 def test_a_request_that_another_task_waits_for_is_submitted_once(
-    run_dag: RunDag, sandbox: Sandbox, pictures: Path, fail_after_submit: Fail
+    run_dag: RunDag, note: Note, edit: Edit, sandbox: Sandbox, pictures: Path, fail_after_submit: Fail
 ) -> None:
     sandbox.configure(run_seconds=60)
     fail_after_submit(1)
@@ -316,7 +463,7 @@ def test_a_request_that_another_task_waits_for_is_submitted_once(
     assert run.state == "success"
     assert run.xcom("edit")["request_id"] == sandbox.alive[0]
     assert spent(sandbox) == (1, 0)
-    assert run.note()["done"]
+    assert note(run)["done"]
 
 
 @anywhere
@@ -325,6 +472,8 @@ def test_a_link_to_an_address_that_is_not_public_costs_no_second_request(
     deferrable: bool,
     retries: int,
     run_dag: RunDag,
+    note: Note,
+    edit: Edit,
     sandbox: Sandbox,
     pictures: Path,
     tmp_path: Path,
@@ -337,4 +486,4 @@ def test_a_link_to_an_address_that_is_not_public_costs_no_second_request(
     assert "allow_private_downloads" in run.error
     assert spent(sandbox) == (1, 0)
     assert "file" not in actions(sandbox)
-    assert run.note()["request_id"] == sandbox.requests[0].request_id, "clearing the task fetches what is paid"
+    assert note(run)["request_id"] == sandbox.requests[0].request_id, "clearing the task fetches what is paid"

@@ -1,8 +1,9 @@
-"""What is left where tries cannot remember: before Airflow 3.3, or with ``durable=False``."""
+"""What is left where tries cannot remember: before Airflow 3.3 without an output path, or with ``durable=False``."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,11 +16,12 @@ pytestmark = pytest.mark.usefixtures("look_at_once")
 
 
 @pytest.mark.skipif(HAS_STORE, reason="this Airflow has a task state store")
-@pytest.mark.parametrize(("durable", "times"), [(True, 1), (False, 0)])
-def test_the_log_says_once_that_this_airflow_has_no_store(
-    durable: bool, times: int, run_dag: RunDag, pictures: Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("durable", "beside", "times"), [(True, False, 1), (True, True, 0), (False, False, 0)])
+def test_the_log_says_once_that_there_is_nowhere_to_remember(
+    durable: bool, beside: bool, times: int, run_dag: RunDag, pictures: Path, tmp_path: Path, capfd: Any
 ) -> None:
-    assert run_dag(edit(pictures, durable=durable, deferrable=True)).state == "success"
+    output_path = str(tmp_path) if beside else None
+    assert run_dag(edit(pictures, durable=durable, output_path=output_path, deferrable=True)).state == "success"
     assert capfd.readouterr().out.count("remembers requests between tries from 3.3 on") == times
 
 
