@@ -160,9 +160,9 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
             with recovery.cancelling_if_no_try_begins(
                 self.hook, memory, last_try=not steps.is_tried_again(context), cancels=self.cancel_on_timeout
             ):
-                self.hook.prepare()
                 # After the submit, only the network may fail: what could raise then has been made before.
                 self.check_own(rendered=True)
+                self.hook.prepare()
                 parameters = json_object(self.endpoint, self.request_parameters(), name="")
                 record = self._record()
                 if self.output_path is not None:
