@@ -80,7 +80,7 @@ class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
         cancel_on_timeout: bool = False,
         **kwargs: Any,
     ) -> None:
-        if isinstance(timeout, int | float) and timeout > MAX_SECONDS:  # Airflow's own error would be of arithmetic
+        if isinstance(timeout, int | float) and not timeout <= MAX_SECONDS:  # Airflow's own error would be of arithmetic
             raise ValueError(f"timeout {seconds_problem(timeout)}")
         super().__init__(timeout=timeout, **kwargs)
         self.request_id = request_id

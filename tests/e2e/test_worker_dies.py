@@ -76,7 +76,6 @@ def test_a_worker_that_dies_while_the_pictures_land_leaves_them_to_the_retry(tri
             picture.load()
 
 
-@pytest.mark.every_version
 @pytest.mark.run("edit_on_worker_with_retry")
 def test_a_worker_that_is_asked_to_stop_leaves_its_request_to_the_retry(trial: Trial) -> None:
     trial.wait_until_watched()
