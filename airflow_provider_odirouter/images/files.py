@@ -66,15 +66,6 @@ def write_whole(source: IO[bytes], path: ObjectStoragePath, *, told: bool = True
         raise
 
 
-def names_in(folder: ObjectStoragePath) -> list[str]:
-    """Return the names of the files in a folder; none, if there is no such folder."""
-    folder.fs.invalidate_cache(folder.path)  # what a client remembers of it may be older than another worker's files
-    try:
-        return sorted(str(path).rpartition("/")[2] for path in folder.fs.ls(folder.path, detail=False))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
 def make_folder(folder: ObjectStoragePath) -> None:
     """Make a folder of this worker's own file system; in a store there are none."""
     if is_local(folder):

@@ -66,6 +66,21 @@ def probe(output_path: str, storage_conn_id: str | None = None) -> None:
 
 
 @raises_bare()
+def make_output_folder(output_path: str, storage_conn_id: str | None = None) -> None:
+    """
+    Make the folder of the outputs, where a task resumes on another worker than that which has tried it.
+
+    :param storage_conn_id: The connection of a store whose URL names none itself.
+    :raises StorageError: If it cannot be made.
+    """
+    try:
+        aside(lambda: _make_folder(output_path, storage_conn_id))
+    except _NotWrittenError as error:
+        reason = in_words(error.reason, output_path, storage_conn_id)
+        raise StorageError(f"The output path {shown(output_path)} cannot be written: {reason}.") from error
+
+
+@raises_bare()
 def land(
     outputs: Sequence[OutputFile],
     *,
@@ -108,9 +123,12 @@ def _probe(output_path: str, storage_conn_id: str | None) -> None:
 
 def _reached(output_path: str, storage_conn_id: str | None) -> ObjectStoragePath:
     with _writing(output_path):
-        folder = reached(output_path, storage_conn_id)
-        make_folder(folder)  # a task that resumes on another worker is the first to write there
-        return folder
+        return reached(output_path, storage_conn_id)
+
+
+def _make_folder(output_path: str, storage_conn_id: str | None) -> None:
+    with _writing(output_path):
+        make_folder(reached(output_path, storage_conn_id))
 
 
 def _land(

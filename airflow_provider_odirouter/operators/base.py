@@ -167,6 +167,11 @@ def or_none(check: Check) -> Check:
     return lambda value: None if value is None else check(value)
 
 
+def store_problem(conn_id: object) -> str | None:
+    """Return what is wrong with the connection of a store: a template that renders to nothing names none."""
+    return None if conn_id is None or (isinstance(conn_id, str) and not conn_id) else name_problem(conn_id)
+
+
 def one_of(*words: str) -> Check:
     """Return a check of a parameter that is one of some words."""
     return lambda value: (

@@ -17,9 +17,9 @@ from airflow_provider_odirouter.operators.base import (
     flag_problem,
     name_problem,
     one_of,
-    or_none,
     path_problem,
     seconds_problem,
+    store_problem,
 )
 from airflow_provider_odirouter.operators.literals import check_edits, is_open
 from airflow_provider_odirouter.operators.queue import SAFETY_MARGIN
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from airflow_provider_odirouter.operators.batch.ledger import Ledger
     from airflow_provider_odirouter.operators.custody import Custody
     from airflow_provider_odirouter.polling import Wait
+    from airflow_provider_odirouter.records import BatchRecord
 
 ENDPOINT = "gpt_image_1_edit"
 
@@ -90,7 +91,7 @@ class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
     checks: ClassVar[Mapping[str, Check]] = {
         "output_path": path_problem,
         "odirouter_conn_id": name_problem,
-        "storage_conn_id": or_none(name_problem),
+        "storage_conn_id": store_problem,
         "on_item_failure": one_of("continue", "fail"),
         "deferrable": flag_problem,
         "poll_interval": seconds_problem,
@@ -149,6 +150,7 @@ class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
         from airflow_provider_odirouter.operators import recovery, steps
         from airflow_provider_odirouter.operators.batch.carrying import carry_over
         from airflow_provider_odirouter.operators.batch.edits import edits_of
+        from airflow_provider_odirouter.operators.batch.finishing import announce
         from airflow_provider_odirouter.operators.batch.plan import plan
 
         with (
@@ -180,7 +182,7 @@ class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
                 )
                 batch.begin(carried, store)
                 # Before the first submit: from then on, somebody else may have to cancel.
-                self._publish(context, ledger)
+                announce(context, self._record(context, ledger))
                 return self._go_on(context, ledger, batch, custody)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
@@ -264,11 +266,12 @@ class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
         """Submit, land and wait in turns, until nothing is left to do."""
         from airflow_provider_odirouter.operators import steps
         from airflow_provider_odirouter.operators.batch.calls import wait_here
+        from airflow_provider_odirouter.operators.batch.finishing import publish
 
         while self._begin_wave(context, batch):
             deadline = steps.deadline(context, self.execution_timeout, datetime.now(UTC), self.timeout)
             waits, wave = self._waits(batch, deadline), uuid4().hex
-            self._publish(context, ledger, wave=wave, deadline=deadline)
+            publish(context, ledger, self._record(context, ledger, deadline=deadline), wave=wave)
             batch.land()
             if self.deferrable:
                 custody.stop_if_ended()
@@ -277,17 +280,17 @@ class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
         batch.land()
         return self._finish(context, ledger, batch)
 
-    def _publish(self, context: Context, ledger: Ledger, **told: Any) -> None:
-        from airflow_provider_odirouter.operators.batch.finishing import publish
+    def _record(self, context: Context, ledger: Ledger, **known: Any) -> BatchRecord:
+        from airflow_provider_odirouter.operators.batch.finishing import record_of
 
-        publish(
+        return record_of(
             context,
             ledger,
             odirouter_conn_id=self.odirouter_conn_id,
             cancel_on_kill=self.cancel_on_kill,
             output_path=self.output_path,
             storage_conn_id=self.storage_conn_id,
-            **told,
+            **known,
         )
 
     def _begin_wave(self, context: Context, batch: Batch) -> bool:
@@ -336,7 +339,7 @@ class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
     def _finish(self, context: Context, ledger: Ledger, batch: Batch) -> dict[str, Any]:
         from airflow_provider_odirouter.models import BatchSummary
         from airflow_provider_odirouter.operators import lineage, steps
-        from airflow_provider_odirouter.operators.batch.finishing import verdict, write_manifest
+        from airflow_provider_odirouter.operators.batch.finishing import publish, verdict, write_manifest
 
         ledger.check_owner()
         items = ledger.items
@@ -346,7 +349,7 @@ class OdiRouterImageEditBatchOperator(OdiRouterSubmittingTask, BaseOperator):
             storage_conn_id=self.storage_conn_id,
             name=steps.name_of(context),
         )
-        self._publish(context, ledger, manifest=self._manifest)
+        publish(context, ledger, self._record(context, ledger, manifest=self._manifest))
         error = verdict(
             items,
             self._manifest,

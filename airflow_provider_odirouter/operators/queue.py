@@ -21,6 +21,7 @@ from airflow_provider_odirouter.operators.base import (
     or_none,
     path_problem,
     seconds_problem,
+    store_problem,
 )
 from airflow_provider_odirouter.operators.literals import is_open
 
@@ -89,7 +90,7 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         "endpoint": name_problem,
         "odirouter_conn_id": name_problem,
         "output_path": or_none(path_problem),
-        "storage_conn_id": or_none(name_problem),
+        "storage_conn_id": store_problem,
         "deferrable": flag_problem,
         "wait_for_completion": flag_problem,
         "poll_interval": seconds_problem,

@@ -245,6 +245,8 @@ def finish(
             log.warning("No output_path: the pictures stay behind OdiRouter's links, which expire soon.")
             outputs = tuple(_linked(result))
         else:
+            hook.before_call()
+            landing.make_output_folder(output_path, storage_conn_id)
             outputs = land(
                 hook,
                 event.endpoint,

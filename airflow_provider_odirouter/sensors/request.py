@@ -20,6 +20,7 @@ from airflow_provider_odirouter.operators.base import (
     or_none,
     path_problem,
     seconds_problem,
+    store_problem,
 )
 from airflow_provider_odirouter.operators.queue import SAFETY_MARGIN
 
@@ -57,7 +58,7 @@ class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
         "endpoint": name_problem,
         "odirouter_conn_id": name_problem,
         "output_path": or_none(path_problem),
-        "storage_conn_id": or_none(name_problem),
+        "storage_conn_id": store_problem,
         "deferrable": flag_problem,
         "poll_interval": seconds_problem,
         "timeout": lambda seconds: None if seconds == 0 else seconds_problem(seconds),
@@ -80,7 +81,8 @@ class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
         cancel_on_timeout: bool = False,
         **kwargs: Any,
     ) -> None:
-        if isinstance(timeout, int | float) and not timeout <= MAX_SECONDS:  # Airflow's own error would be of arithmetic
+        if isinstance(timeout, int | float) and not timeout <= MAX_SECONDS:
+            # Airflow's own error would be of arithmetic.
             raise ValueError(f"timeout {seconds_problem(timeout)}")
         super().__init__(timeout=timeout, **kwargs)
         self.request_id = request_id

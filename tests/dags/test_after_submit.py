@@ -202,7 +202,7 @@ OWN: dict[str, list[Any]] = {
     "endpoint": [None, "", "  ", 1, b"e", "a\0b", "../v2", "a b\n", Rude()],
     "odirouter_conn_id": [None, "", " ", 5, "a\0b", "a\ud800", Rude()],
     "output_path": ["", " ", 1, b"/out", ["/out"], {"a": 1}, "/tmp/a\0b", "/tmp/\udce9", Rude()],
-    "storage_conn_id": ["", 1, "a\0b", Rude()],
+    "storage_conn_id": [" ", 1, "a\0b", Rude()],
     "deferrable": [None, "True", 1],
     "cancel_on_kill": ["False", Rude()],
     "cancel_on_timeout": [0],

@@ -19,7 +19,7 @@ from fsspec.implementations.memory import MemoryFile, MemoryFileSystem  # type: 
 from PIL import Image
 
 from airflow_provider_odirouter.errors import FileExpiredError, LandingError, NotOwnerError, StorageError
-from airflow_provider_odirouter.images.landing import LONGEST_NAME, land, probe, stable_name
+from airflow_provider_odirouter.images.landing import LONGEST_NAME, land, make_output_folder, probe, stable_name
 from airflow_provider_odirouter.models import LandedOutput, OutputFile
 from tests.images.conftest import Kill, KilledError, Paint, Unprivileged, join_jobs
 
@@ -373,9 +373,16 @@ class TestWholeOrNotAtAll:
 
         assert seen == [([".mine-0.png.part"], True)]
 
-    def test_a_folder_that_this_worker_does_not_have_is_made(self, tmp_path: Path, paint: Paint) -> None:
-        land_one(tmp_path / "not" / "there", paint())
-        assert everything_in(tmp_path / "not" / "there") == ["mine-0.png"]
+    def test_a_folder_that_has_gone_meanwhile_is_a_storage_error(self, tmp_path: Path, paint: Paint) -> None:
+        with pytest.raises(StorageError, match="cannot be written"):
+            land_one(tmp_path / "gone", paint())
+
+    def test_a_folder_that_this_worker_does_not_have_is_made(self, tmp_path: Path) -> None:
+        make_output_folder(str(tmp_path / "not" / "there"))
+        assert everything_in(tmp_path) == ["not", "not/there"]
+        (tmp_path / "a file").touch()
+        with pytest.raises(StorageError, match="cannot be written"):
+            make_output_folder(str(tmp_path / "a file"))
 
 
 class TestStoreOfAnotherKind:

@@ -16,7 +16,7 @@ from sqlalchemy import event
 from airflow_provider_odirouter.listeners import instances as database
 from airflow_provider_odirouter.listeners import marked, orphans
 from airflow_provider_odirouter.listeners.delay import Delay
-from airflow_provider_odirouter.operators.batch.finishing import publish
+from airflow_provider_odirouter.operators.batch.finishing import publish, record_of
 from airflow_provider_odirouter.operators.batch.ledger import Ledger
 from airflow_provider_odirouter.records import REQUEST_XCOM
 from airflow_provider_odirouter.sandbox import Sandbox
@@ -153,7 +153,7 @@ def test_a_password_in_an_output_path_goes_into_no_xcom(tmp_path: Path) -> None:
         dag_id="batch", task_id="edit", run_id="run", map_index=-1, xcom_push=lambda **xcom: pushed.append(xcom)
     )
     context: Any = {"ti": ti}
-    publish(
+    record = record_of(
         context,
         ledger,
         odirouter_conn_id="odirouter_default",
@@ -161,6 +161,7 @@ def test_a_password_in_an_output_path_goes_into_no_xcom(tmp_path: Path) -> None:
         output_path="ftp://user:pass-word@host/out",
         storage_conn_id=None,
     )
+    publish(context, ledger, record)
     assert "host/out" in str(pushed)
     assert "pass-word" not in str(pushed)
 

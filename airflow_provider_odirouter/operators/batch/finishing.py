@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 OnItemFailure = Literal["continue", "fail"]
 
 
-def publish(
+def record_of(
     context: Context,
     ledger: Ledger,
     *,
@@ -41,22 +41,17 @@ def publish(
     cancel_on_kill: bool,
     output_path: str,
     storage_conn_id: str | None,
-    wave: str | None = None,
     deadline: datetime | None = None,
     manifest: str | None = None,
-) -> None:
+) -> BatchRecord:
     """
-    Push what others may want of a batch: what the gallery shows, and what its requests are called.
+    Return what others may want of a batch: the gallery, and a listener that cancels its requests.
 
-    The first four are the operator's own: a listener that cancels its requests has nothing else of it.
-
-    :param wave: Names the requests that are waited for from now on.
-    :param deadline: When that is given up.
+    :param deadline: When the wait is given up.
     :param manifest: Where it lies, if it is written.
     """
-    ledger.check_owner()
     items = ledger.items
-    record = BatchRecord(
+    return BatchRecord(
         endpoint=IMAGE_EDIT_ENDPOINT,
         odirouter_conn_id=odirouter_conn_id,
         cancel_on_kill=cancel_on_kill,
@@ -71,6 +66,20 @@ def publish(
         deadline=deadline,
         manifest=manifest,
     )
+
+
+def announce(context: Context, record: BatchRecord) -> None:
+    """Push a batch's record before its first submit, for a listener: the worker may die before it comes to its wait."""
+    context["ti"].xcom_push(key=BATCH_XCOM, value=record.to_xcom())
+
+
+def publish(context: Context, ledger: Ledger, record: BatchRecord, *, wave: str | None = None) -> None:
+    """
+    Push a batch's record, and what its requests are called.
+
+    :param wave: Names the requests that are waited for from now on.
+    """
+    ledger.check_owner()
     if wave:
         context["ti"].xcom_push(key=WAVE_XCOM, value=wave)
     context["ti"].xcom_push(key=BATCH_XCOM, value=record.to_xcom())

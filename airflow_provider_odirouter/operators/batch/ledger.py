@@ -22,7 +22,7 @@ from uuid import uuid4
 from pydantic import BaseModel
 
 from airflow_provider_odirouter.errors import BatchStateError, BatchStateMissingError, NotOwnerError, StorageError
-from airflow_provider_odirouter.images.files import make_folder, names_in, read, write_whole
+from airflow_provider_odirouter.images.files import files_below, make_folder, read, write_whole
 from airflow_provider_odirouter.images.paths import LOCAL_PROTOCOLS, scheme_of
 from airflow_provider_odirouter.images.stores import in_words, reached
 from airflow_provider_odirouter.images.threads import tried_aside
@@ -316,7 +316,7 @@ class Ledger:
                 raise self._missing(POINTER)
 
     def _state_files(self) -> list[str]:
-        names = self._in_store("", lambda folder: names_in(folder), "read")
+        names = self._in_store("", files_below, "read")
         return [name for name in names if name.startswith(STATE) and name.endswith(SUFFIX)]
 
     def _write_pointer(self) -> None:
