@@ -40,7 +40,7 @@ class Numb(OdiRouterQueueOperator):
 def run_queue(run_dag: RunDag, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Run:
     """Run a request whose parameters change after the Dag's parse."""
     monkeypatch.setattr(Numb, "changes", changes)
-    with DAG("queue") as dag:
+    with DAG("numb") as dag:  # Airflow 3.1 keeps the Dag of a name for half a minute
         Numb(
             task_id="make",
             endpoint=ENDPOINT,

@@ -124,7 +124,7 @@ def test_mapped_edits_get_requests_and_files_of_their_own(
     assert run.state_of("edit") == ["success"] * 3, run.error
     manifests = [run.xcom("edit", map_index=index) for index in range(3)]
     assert [run.xcom("edit", "request_id", index) for index in range(3)] == [one["request_id"] for one in manifests]
-    assert len({one["outputs"][0]["path"] for one in manifests}) == len(list(tmp_path.iterdir())) == 3
+    assert len({one["outputs"][0]["path"] for one in manifests}) == len(list(tmp_path.glob("*.png"))) == 3
     prompts = {entry.body["prompt"] for entry in sandbox.journal if entry.action == "submit"}
     assert prompts == {"Red", "Green", "mapped"}
 
