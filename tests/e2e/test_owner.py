@@ -23,7 +23,7 @@ from tests.e2e.workers import is_alive, processes_of, send
 
 AT_A_TIME = 8
 """Submits of a batch, by default: as many may be under way when it is frozen."""
-PATIENCE = 120.0
+PATIENCE = 240.0
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,8 @@ def end_batch(trial: Trial) -> None:
     assert_all_landed(trial.outputs, FEWER)
 
 
-# First, since its retry submits for a minute only.
-@frozen(submits_many, latency_seconds=15)
+# First, since its retry submits for a hundred seconds only.
+@frozen(submits_many, latency_seconds=25)
 @pytest.mark.every_version
 @pytest.mark.run("batch_of_fewer", latency_seconds=2.5)
 def test_a_batch_that_was_frozen_while_it_submits_wakes_while_the_retry_submits(
