@@ -64,16 +64,19 @@ def is_current_instance(ti_id: UUID) -> bool:
     """
     from airflow.sdk.exceptions import AirflowRuntimeError
     from airflow.sdk.execution_time import task_runner
-    from airflow.sdk.execution_time.comms import ValidateInletsAndOutlets
+    from airflow.sdk.execution_time.comms import InactiveAssetsResult, ValidateInletsAndOutlets
 
     try:
-        task_runner.SUPERVISOR_COMMS.send(ValidateInletsAndOutlets(ti_id=ti_id))
+        answer = task_runner.SUPERVISOR_COMMS.send(ValidateInletsAndOutlets(ti_id=ti_id))
     except AirflowRuntimeError as error:
         detail: dict[str, Any] = error.error.detail or {}
         # A gateway's 404 has other words.
         if detail.get("status_code") == HTTPStatus.NOT_FOUND and "not_found" in str(detail.get("detail")):
             return False
         raise
+    if not isinstance(answer, InactiveAssetsResult):
+        # Airflow 3.1 gives an answer to whichever thread reads it first.
+        raise TypeError(f"the answer to another question came: {type(answer).__name__}")
     return True
 
 

@@ -57,6 +57,7 @@ from airflow_provider_odirouter.errors.base import (
     NotOwnerError,
     OdiRouterError,
     Problem,
+    SubmitStoppedError,
 )
 from airflow_provider_odirouter.errors.calls import (
     AnswerError,
@@ -129,6 +130,7 @@ __all__ = [
     "RequestUnwatchedError",
     "ServiceError",
     "StorageError",
+    "SubmitStoppedError",
     "TransportError",
     "UnreadableAnswerError",
 ]

@@ -132,3 +132,7 @@ class NotOwnerError(Exception):
 
     No :class:`OdiRouterError`: who handles what a call or a request came to must let this pass.
     """
+
+
+class SubmitStoppedError(RuntimeError):
+    """A submit was certainly not sent: the task was killed before. No :class:`OdiRouterError`, as above."""

@@ -38,7 +38,7 @@ from airflow_provider_odirouter.models import (
     RequestStatus,
     Submission,
 )
-from airflow_provider_odirouter.protocol import Answer, Call
+from airflow_provider_odirouter.protocol import Action, Answer, Call
 from airflow_provider_odirouter.redaction import bare
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ class OdiRouterHook(BaseHook):
         self.odirouter_conn_id = odirouter_conn_id
         self.before_call: Callable[[], object] = _allow
         """Called before each call of the API and each download, repeats included; what it raises ends the call."""
+        self.before_submit: Callable[[], object] = _allow
+        """Called before each submit, in addition."""
         self._current = CurrentSettings(
             odirouter_conn_id,
             ask=lambda conn_id: self.get_connection(conn_id),
@@ -271,6 +273,8 @@ class OdiRouterHook(BaseHook):
         while True:
             attempt += 1
             self.before_call()
+            if call.action is Action.SUBMIT:
+                self.before_submit()
             try:
                 return once()
             except OdiRouterError as error:

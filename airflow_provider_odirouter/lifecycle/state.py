@@ -33,7 +33,7 @@ from airflow_provider_odirouter.images.files import (
 )
 from airflow_provider_odirouter.images.stores import in_words, reached
 from airflow_provider_odirouter.images.threads import tried_aside
-from airflow_provider_odirouter.redaction import without_password
+from airflow_provider_odirouter.redaction import raises_bare, without_password
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -86,6 +86,8 @@ class NotesBesideOutputs:
         self._has_begun = has_begun
         self.place = self._shown("")
         """Where the note lies; as soon as one was read, its file."""
+        self.was_forbidden = False
+        """Whether the store has refused the last call that failed."""
 
     def get(self, key: str, default: Any = None) -> Any:  # noqa: ARG002 - there is one note, and so one key
         """
@@ -156,6 +158,7 @@ class NotesBesideOutputs:
         for name in names:
             self._in_store(name, remove, "removed")
 
+    @raises_bare()
     def _in_store(self, name: str, do: Callable[[ObjectStoragePath], T], done: str) -> T:
         def job() -> T:
             folder: ObjectStoragePath = reached(self._output_path, self._storage_conn_id) / FOLDER / self._name
@@ -164,10 +167,12 @@ class NotesBesideOutputs:
         outcome = tried_aside(job)
         if isinstance(outcome, Exception):
             reason = in_words(outcome, self._output_path, self._storage_conn_id)
-            raise StorageError(
+            error = StorageError(
                 f"What this task remembers of its request cannot be {done}: {self._shown(name)}: {reason}.",
                 advice=RIGHTS_ADVICE,
-            ) from outcome
+            )
+            self.was_forbidden = isinstance(outcome, PermissionError)
+            raise error
         return outcome
 
     def _shown(self, name: str) -> str:
@@ -223,8 +228,8 @@ class NotesOfBoth:
     def _beside_get(self, beside: NotesBesideOutputs, key: str, default: Any) -> Any:
         try:
             return beside.get(key, default)
-        except StorageError as error:
-            if isinstance(error.__cause__, PermissionError):
+        except StorageError:
+            if beside.was_forbidden:
                 return default  # so the older Airflow could not note anything here, either
             raise
 
@@ -233,10 +238,14 @@ class NotesOfBoth:
             return self._airflows.get(key, default)
         except ValueError:
             raise
-        except Exception as error:
-            # Airflow's server fails at a value that is no JSON. If it answers for another key, it is well itself.
-            self._airflows.get(f"{key}_of_no_one", default)
-            raise ValueError(f"Airflow cannot read it: {error}") from error
+        except Exception as error:  # noqa: BLE001 - raised below, or by the next question
+            # Airflow's server fails at a value that is no JSON. If it answers for another key, and fails at this one
+            # once more, the value is at fault, and not a passing trouble.
+            self._airflows.get(f"{key}_probe", default)
+            try:
+                return self._airflows.get(key, default)
+            except Exception:  # noqa: BLE001 - the first one says why
+                raise ValueError(f"Airflow cannot read it: {error}") from error
 
 
 def is_note(name: str) -> bool:

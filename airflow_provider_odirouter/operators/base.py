@@ -129,6 +129,7 @@ class OdiRouterSubmittingTask(OdiRouterTask):
             cancel_on_timeout=self.cancel_on_timeout,
             tried_again=steps.is_tried_again(context),
         )
+        self.hook.before_submit = custody.refuse_if_killed
         if self._is_killed:
             custody.on_kill()
         return custody

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_odirouter.compat import AirflowTaskTimeout, TaskDeferred
-from airflow_provider_odirouter.errors import NotOwnerError
+from airflow_provider_odirouter.errors import NotOwnerError, SubmitStoppedError
 from airflow_provider_odirouter.operators.steps import cancel
 from airflow_provider_odirouter.polling import OVER_AFTER_CANCEL
 from airflow_provider_odirouter.triggers.canceling import by_hand
@@ -142,6 +142,15 @@ class Custody:
             self._cancel()
         self.stop_if_killed()
 
+    def refuse_if_killed(self) -> None:
+        """
+        Keep a submit from being sent, be it for the first time or after a pause.
+
+        :raises SubmitStoppedError: If the task was killed.
+        """
+        if self._killed:
+            raise SubmitStoppedError("The task was killed before its submit was sent.")
+
     def stop_if_killed(self) -> None:
         """
         Stop what was interrupted by a kill.
@@ -168,12 +177,17 @@ class Custody:
         self.stop_if_killed()
 
     @contextmanager
-    def of(self, charge: Charge) -> Iterator[None]:
-        """Keep requests until they are a trigger's, have ended, or are another task's."""
+    def of(self, charge: Charge, *, note: Callable[[], object] = lambda: None) -> Iterator[None]:
+        """
+        Keep requests until they are a trigger's, have ended, or are another task's.
+
+        :param note: Has a new try know of them; called first, since a kill may have come during their submit.
+        """
         self._charge = charge
         try:
-            self.stop_if_killed()
             self._ownership.check()
+            note()
+            self.stop_if_killed()
             yield
             self.stop_if_killed()
         except TaskDeferred:

@@ -176,8 +176,8 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
             if earlier is None:
                 custody.stop_if_killed()
             request = earlier.request if earlier else recovery.submit(self.hook, memory, intent, parameters)
-            with custody.of(OneRequest(self.hook, self.endpoint, request.request_id, memory)):
-                memory.note(request)
+            charge = OneRequest(self.hook, self.endpoint, request.request_id, memory)
+            with custody.of(charge, note=lambda: memory.note(request)):
                 wait = self._wait(context, request) if self.wait_for_completion else None
                 deadline = datetime.fromtimestamp(wait.deadline, UTC) if wait else None
                 known = {"request_id": request.request_id, "submitted_at": request.submitted_at, "deadline": deadline}
@@ -216,6 +216,7 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
             wait = recovery.wait_without_trigger(
                 context, memory, self.endpoint, cancel_on_timeout=self.cancel_on_timeout
             )
+            self.hook.prepare()  # a signal handler may interrupt a question to Airflow, and ask none
             request = OneRequest(self.hook, self.endpoint, wait.request_id, memory)
             with self.take_custody(context, self.endpoint, memory).of(request):
                 event = steps.last_look(self.hook, wait, error, traceback)

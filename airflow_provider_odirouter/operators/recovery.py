@@ -40,6 +40,7 @@ from airflow_provider_odirouter.errors import (
     RequestNotFoundError,
     RequestUnwatchedError,
     StorageError,
+    SubmitStoppedError,
 )
 from airflow_provider_odirouter.lifecycle.state import NotesBesideOutputs, NotesOfBoth
 from airflow_provider_odirouter.models import RequestState
@@ -206,8 +207,8 @@ def cancelling_if_no_try_begins(
     """
     try:
         yield
-    except NotOwnerError:
-        raise
+    except (NotOwnerError, LostSubmitError):
+        raise  # what a newer try, or a person, decides about
     except Exception as error:
         final = last_try or not getattr(error, "retry_helps", True)
         request = _recalled(memory) if final and cancels else None
@@ -246,7 +247,7 @@ def submit(hook: OdiRouterHook, memory: Memory, intent: Intent, parameters: Mapp
         raise
     except AirflowTaskTimeout as error:
         raise LostSubmitError(f"Airflow's execution_timeout ended the submit to {intent.endpoint}.") from error
-    except OdiRouterError:
+    except (OdiRouterError, SubmitStoppedError):
         memory.forget()  # it certainly never became a request
         raise
     log.info("Submitted request %s to %s.", request_id, intent.endpoint)

@@ -23,7 +23,7 @@ from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOp
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 from airflow_provider_odirouter.triggers import request as trigger
 from tests.conftest import Clock, ConfigureAt, Listener, actions, spent
-from tests.dags.conftest import HAS_STORE, Fail, Run, RunDag, anywhere, clear, needs_store
+from tests.dags.conftest import HAS_STORE, Fail, Run, RunDag, anywhere, clear, kill_task, needs_store
 from tests.dags.conftest import edit as edit_of
 
 pytestmark = pytest.mark.usefixtures("look_at_once")
@@ -487,3 +487,20 @@ def test_a_link_to_an_address_that_is_not_public_costs_no_second_request(
     assert spent(sandbox) == (1, 0)
     assert "file" not in actions(sandbox)
     assert note(run)["request_id"] == sandbox.requests[0].request_id, "clearing the task fetches what is paid"
+
+
+def test_a_worker_that_is_stopped_during_its_submit_leaves_the_request_to_the_retry(
+    run_dag: RunDag, edit: Edit, sandbox: Sandbox, listeners: list[Listener], pictures: Path
+) -> None:
+    """Airflow wants the task to go on: it is a deployment that stops its worker."""
+
+    def stop(entry: JournalEntry) -> None:
+        if entry.action == "submit":
+            listeners.clear()
+            kill_task()
+
+    sandbox.configure(run_seconds=2, latency_seconds=0.3)
+    listeners.append(stop)
+    run = run_dag(edit(pictures))
+    assert (run.state, run.error) == ("success", "The task was killed.")
+    assert spent(sandbox) == (1, 0)

@@ -19,6 +19,7 @@ from airflow_provider_odirouter.errors import (
     OdiRouterError,
     RateLimitedError,
     RejectedError,
+    SubmitStoppedError,
     UnreadableAnswerError,
 )
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
@@ -415,3 +416,18 @@ class TestRefused:
 
         assert len(submits(sandbox)) == 1
         assert elsewhere.connections == 0
+
+
+def test_a_submit_that_is_stopped_in_a_pause_is_not_sent_again(connect: Connect, pauses: Pauses) -> None:
+    asked: list[int] = []
+
+    def stop_the_second() -> None:
+        asked.append(len(pauses.taken))
+        if len(asked) == 2:
+            raise SubmitStoppedError("The task was killed.")
+
+    hook = connect("http://127.0.0.1:9")
+    hook.before_submit = stop_the_second
+    with pytest.raises(SubmitStoppedError):
+        hook.submit("gpt_image_1_edit", {"prompt": "Blue"})
+    assert asked == [0, 1]

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from airflow_provider_odirouter.durability import Submitted
-from airflow_provider_odirouter.errors import LostSubmitError, RequestUnwatchedError, ServiceError
+from airflow_provider_odirouter.errors import LostSubmitError, RequestUnwatchedError, ServiceError, SubmitStoppedError
+from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
+from airflow_provider_odirouter.operators import recovery
 from airflow_provider_odirouter.operators.recovery import Earlier
 from airflow_provider_odirouter.sandbox import Sandbox
 from tests.conftest import Clock, Listener, actions
-from tests.operators.conftest import ENDPOINT, Tries
+from tests.operators.conftest import ENDPOINT, PARAMETERS, Tries
 
 
 @pytest.mark.parametrize("words", ["documented", "lower", "queued", "pending", "unknown"])
@@ -274,3 +276,15 @@ def test_a_submit_that_an_earlier_try_did_not_survive_is_refused_if_told_so(
         tries.next(on_lost_submit="fail", **parameters)
     assert actions(sandbox) == []
     assert tries.memory.recall() == tries.intent()
+
+
+def test_a_submit_that_a_kill_stops_before_it_is_sent_leaves_no_intent(tries: Tries, sandbox: Sandbox) -> None:
+    def stop() -> None:
+        raise SubmitStoppedError("The task was killed.")
+
+    hook = OdiRouterHook(tries.conn_id)
+    hook.before_submit = stop
+    with pytest.raises(SubmitStoppedError):
+        recovery.submit(hook, tries.memory, tries.intent(), PARAMETERS)
+    assert tries.memory.recall() is None
+    assert actions(sandbox) == []

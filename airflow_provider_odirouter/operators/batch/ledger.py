@@ -131,6 +131,8 @@ class Ledger:
         pointer = self._read_pointer()
         items = self._load(pointer) if pointer else []
         noted = (store and store.get(KEY)) or {}
+        if not isinstance(noted, dict):
+            raise BatchStateError(f"Key {KEY!r} of Airflow's task state store holds no note of a batch: {noted!r}.")
         if noted.get("max_tries") == self._max_tries and noted.get("state") != self._mark["state"]:
             raise BatchStateError(
                 f"An earlier try has noted its edits in {noted.get('state')}.",
@@ -241,6 +243,8 @@ class Ledger:
         :raises NotOwnerError: If it is not.
         :raises StorageError: If the store does not tell.
         """
+        if self._ownership:
+            self._ownership.check()
         pointer = self._read_pointer()
         if pointer is None:
             raise StorageError(

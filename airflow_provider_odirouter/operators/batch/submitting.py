@@ -15,6 +15,7 @@ from airflow_provider_odirouter.errors import (
     OdiRouterError,
     RejectedError,
     StorageError,
+    SubmitStoppedError,
 )
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.images.threads import side_by_side
@@ -113,6 +114,8 @@ class Submitting:
             parameters = parameters_of(item)
             self._ledger.keep(item.model_copy(update={"phase": Phase.SUBMITTING}))
             request_id = self._hook.submit(ImageEdit.ENDPOINT, parameters).request_id
+        except SubmitStoppedError:
+            self._ledger.put(item)
         except LostSubmitError as error:
             self._ledger.keep(failed(item, error))
             self._lost += 1
