@@ -16,7 +16,7 @@ ifdef AIRFLOW
 VENV := .venv-airflow-$(AIRFLOW)
 # The tests of what an older Airflow may do in another way. What it and its packages warn of is no news.
 TESTS := -W default tests/test_provider.py tests/triggers tests/listeners \
-	$(addprefix tests/lifecycle/test_,ownership.py state.py) \
+	$(addprefix tests/lifecycle/test_,current_instance.py ownership.py state.py) \
 	$(addprefix tests/dags/test_,after_submit.py assets.py batch.py batch_deferred.py batch_retries.py connection.py \
 		decorator.py durability.py example_dags.py image_edit.py not_owner.py older_airflow.py sensor.py) \
 	$(addprefix tests/hooks/test_,connection_form.py connection_test.py) \

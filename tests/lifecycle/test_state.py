@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import stat
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -277,3 +278,31 @@ def test_notes_are_readable_by_those_who_may_read_the_pictures(a_try: Try, tmp_p
     [note] = (tmp_path / "out").glob(".odirouter/*/*.json")
     (tmp_path / "picture").touch()
     assert stat.S_IMODE(note.stat().st_mode) == stat.S_IMODE((tmp_path / "picture").stat().st_mode)
+
+
+def test_the_error_of_a_store_shows_none_of_its_secrets(a_try: Try, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("https://shop:a-hidden-word@store/out does not answer")
+
+    notes = a_try(1)
+    monkeypatch.setattr(state, "reached", fail)
+    with pytest.raises(StorageError) as raised:
+        notes.set(KEY, {})
+    assert "a-hidden-word" not in "".join(traceback.format_exception(raised.value))
+
+
+def test_a_trouble_of_airflows_store_that_passes_is_no_broken_note() -> None:
+    class Troubled(DictStore):
+        """Fails once, and tells of it as of a value that is no JSON."""
+
+        troubles = 1
+
+        def get(self, key: str, default: Any = None) -> Any:
+            if self.troubles and key == KEY:
+                self.troubles -= 1
+                raise OSError("500 for a moment")
+            return super().get(key, default)
+
+    store = Troubled()
+    store.set(KEY, REQUEST.model_dump(mode="json"))
+    assert Memory(NotesOfBoth(store, None)).recall() == REQUEST
