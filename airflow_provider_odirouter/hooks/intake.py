@@ -31,7 +31,7 @@ MAYBE_HTTP = (
     "odirouter://http://:KEY@host:8088/model. Else check the network; a retry may succeed."
 )
 QUOTE_OF_HOST = re.compile(r"\\n|\n|bytearray\(|\bb['\"]")
-"""How parsers begin to quote what they could not read. It may be half of a secret, which nobody would recognize."""
+"""How parsers begin to quote what they could not read. It may be half of a secret, which no search finds."""
 LOGGERS_OF_CALLS = ("httpx", *(f"httpcore.{name}" for name in ("connection", "http11", "proxy", "socks")))
 
 

@@ -34,7 +34,7 @@ class Proxy:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the proxy, and nobody else, is sent."""
+        """What the proxy, alone, is sent."""
         if self.auth is None:
             return {}
         token = base64.b64encode(":".join(self.auth).encode()).decode()

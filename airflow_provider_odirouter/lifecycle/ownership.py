@@ -125,7 +125,7 @@ class Ownership:
                 self._wait_for_answer()
         if self._lost:
             raise NotOwnerError(
-                f"This process no longer acts for its task: {self._lost}. A newer try decides about the requests."
+                f"This process no longer acts for its task: {self._lost}. It leaves the requests as they are."
             )
 
     def is_owner_within(self, seconds: float) -> bool:
