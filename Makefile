@@ -4,28 +4,22 @@
 # make e2e    runs the tests on a running Airflow with PostgreSQL and Chromium, which it installs if need be (Debian);
 #             AIRFLOW=3.1.8 or 3.2.2 runs a chosen part of them on an older one, KEEP=1 leaves Airflow's home with all
 #             logs, SCREENSHOTS=docs renews the README's pictures of the gallery
-# make bench  runs the benchmarks against what a user would pick instead, for about twenty minutes on an idle
+# make bench  runs the benchmarks against what a user would pick instead, for about half an hour on an idle
 #             machine; ONLY="parse waiting" runs a part, QUICK=1 sees in a minute whether they run at all
 # make lint   ruff;   make types   mypy;   make format   puts the code into shape
 # make wheel  builds the wheel, and installs it into a clean environment
 
 PYTHON ?= python3
 export UV_PYTHON_DOWNLOADS := never
+# Or each process of the tests would compile all modules for itself.
+export PYTHONDONTWRITEBYTECODE :=
 
 ifdef AIRFLOW
 VENV := .venv-airflow-$(AIRFLOW)
 # The tests of what an older Airflow may do in another way. What it and its packages warn of is no news.
-TESTS := -W default tests/test_provider.py tests/triggers tests/listeners \
-	$(addprefix tests/lifecycle/test_,current_instance.py ownership.py state.py) \
-	$(addprefix tests/dags/test_,after_submit.py assets.py batch.py batch_deferred.py batch_retries.py connection.py \
-		decorator.py durability.py example_dags.py image_edit.py not_owner.py older_airflow.py sensor.py) \
-	$(addprefix tests/hooks/test_,connection_form.py connection_test.py) \
-	$(addprefix tests/images/test_,lineage.py paths.py) \
-	$(addprefix tests/plugins/test_,gallery.py gallery_attacks.py)
-E2E_TESTS := -W default -m every_version
+PART := -W default -m every_version
 else
 VENV := .venv
-TESTS := $(if $(COVERAGE),--cov --cov-report=term)
 endif
 READY := $(VENV)/.ready
 IN_VENV := $(VENV)/bin
@@ -42,14 +36,14 @@ export PROMPT IMAGE OUTPUT
 demo: $(READY)
 	@$(IN_VENV)/python -m dev.demo
 
-# Many tests wait for a clock: four processes keep two cores busy. Only one of them builds Airflow's API server.
+# Many tests wait for a clock: four processes keep two cores busy. tests/conftest.py says which of them runs what.
 test: $(READY)
-	$(IN_VENV)/python -m pytest -n 4 --dist loadgroup $(TESTS)
+	$(IN_VENV)/python -m pytest -n 4 $(PART) $(if $(COVERAGE),--cov --cov-report=term)
 
 e2e: $(READY)
 	@$(IN_VENV)/python -m dev.postgres
 	@$(IN_VENV)/python -m dev.chromium
-	$(IN_VENV)/python -m pytest $(E2E_TESTS) tests/e2e
+	$(IN_VENV)/python -m pytest $(PART) tests/e2e
 
 bench: .venv-bench/.ready
 	@.venv-bench/bin/python -m benchmarks $(if $(QUICK),--quick) $(ONLY)

@@ -1,4 +1,4 @@
-"""What Airflow learns of this package: found through the entry point ``apache_airflow_provider``."""
+"""Describes this package to Airflow, which finds it by the entry point ``apache_airflow_provider``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CONNECTION_TYPE: dict[str, Any] = {
         },
         "allow_private_downloads": {
             "label": "Allow private downloads",
-            "description": "Download pictures from private and loopback addresses, too. Default: false.",
+            "description": "Also download pictures from private and loopback addresses. Default: false.",
             "schema": {"type": ["boolean", "null"]},
         },
     },
@@ -43,10 +43,10 @@ CONFIG: dict[str, Any] = {
     "odirouter": {
         "description": "How the triggerer waits for OdiRouter's requests.",
         "options": {
-            "looks_per_second": {
+            "max_polls_per_second": {
                 "description": (
-                    "How many looks at requests one triggerer process makes in a second at most, all its triggers\n"
-                    "together. Where they want more, each of them looks less often. Cancels are not counted.\n"
+                    "How many polls one triggerer process makes per second at most, all its triggers together.\n"
+                    "If they need more, each of them polls less often. Cancels are not counted.\n"
                 ),
                 "version_added": "0.1.0",
                 "type": "float",
@@ -62,8 +62,8 @@ def get_provider_info() -> dict[str, Any]:
     """
     Describe the provider to Airflow's ``ProvidersManager``.
 
-    ``package-name`` has to be the distribution's canonical name, or Airflow does not find the package. The connection
-    form of Airflow 3.2 and later is made from ``conn-fields`` and ``ui-field-behaviour`` alone; 3.1 asks the hook.
+    ``package-name`` must be the distribution's canonical name, or Airflow does not find the package. Airflow 3.2 and
+    later build the connection form from ``conn-fields`` and ``ui-field-behaviour`` alone; 3.1 asks the hook.
     """
     package = "airflow_provider_odirouter"
     return {
@@ -85,6 +85,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": INTEGRATION,
                 "python-modules": [
+                    f"{package}.operators.batch",
                     f"{package}.operators.image_edit",
                     f"{package}.operators.image_edit_batch",
                     f"{package}.operators.queue",
@@ -96,9 +97,13 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "name": "odirouter_image_edit",
                 "class-name": f"{package}.decorators.image_edit.odirouter_image_edit_task",
-            }
+            },
+            {
+                "name": "odirouter_image_edit_batch",
+                "class-name": f"{package}.decorators.image_edit_batch.odirouter_image_edit_batch_task",
+            },
         ],
-        "extra-links": [f"{package}.links.OdiRouterRequestLink"],
+        "extra-links": [f"{package}.xcoms.OdiRouterRequestLink"],
         "connection-types": [CONNECTION_TYPE],
         "config": CONFIG,
     }

@@ -1,8 +1,8 @@
 """
-What may be sent as JSON and be kept in a database, too: found out before anything is paid.
+Checks, before anything is paid, that values can be sent as JSON and stored in a database.
 
-Airflow keeps what a task pushes, and so are the parameters of a request kept that it waits for. A NUL, a number of 80
-bits or a set would be refused there, after the submit. Pure, and light: Dags are parsed with it.
+Airflow stores the parameters of each request that it waits for. Its database would refuse a NUL, a number of 80 bits or
+a set, but only after the submit. Pure and light: it is imported when Dags are parsed.
 """
 
 from __future__ import annotations
@@ -15,48 +15,49 @@ from typing import Any
 from airflow_provider_odirouter.errors import InvalidParametersError, Problem
 
 MAX_DEPTH = 50
-"""Lists and objects in one another: Airflow's own encoders go down to a few hundred."""
+"""Nested lists and objects: Airflow's own encoders accept a few hundred."""
 MAX_VALUES = 100_000
-"""In all of them together. A list that holds itself has no end."""
+"""Values of one object, nested ones included. A list that contains itself has no end."""
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1
-"""Airflow's message format has no room for others."""
+"""Airflow's message format cannot carry larger ones."""
 RESERVED_KEYS = frozenset({"__classname__", "__version__", "__data__", "__id__", "__type", "__source", "__var"})
-"""Airflow would take an object with such a key for a Python object that it has to make again."""
+"""Airflow would take an object with such a key for a serialized Python object."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def text_problem(text: str) -> str | None:
-    """Return why no database takes a text."""
+    """Return why a database cannot store a text; ``None``: it can."""
     if "\0" in text:
-        return "holds a NUL character (\\x00), which no database takes"
-    return half_character_problem(text)
+        return "holds a NUL character (\\x00), which no database stores"
+    return surrogate_problem(text)
 
 
-def half_character_problem(text: str) -> str | None:
-    """Return why a text cannot be written in UTF-8, not even to a file."""
+def surrogate_problem(text: str) -> str | None:
+    """Return why a text cannot be encoded in UTF-8; ``None``: it can."""
     if text.isascii() or not (found := _SURROGATE.search(text)):
         return None
     return (
-        f"holds half a character ({found[0]!a}), which UTF-8 does not know; it may come from a file's name or content "
+        f"holds a lone surrogate ({found[0]!a}), which UTF-8 cannot encode; it may come from a file's name or content "
         "in another encoding"
     )
 
 
 def json_object(
-    endpoint: str, value: object, *, name: str = "parameters", is_open: Callable[[object], bool] | None = None
+    endpoint: str, value: object, *, name: str = "parameters", has_template: Callable[[object], bool] | None = None
 ) -> dict[str, Any]:
     """
-    Return a JSON object as a copy of plain values that no one else can change: each value is read once.
+    Return a copy of a JSON object in plain values. A later change of the original has no effect.
 
-    :param endpoint: For the error.
-    :param name: What the object is called, for the error; if it is empty, its keys have names of their own.
-    :param is_open: Tells of a value that it is not known yet, and so is not looked at.
-    :raises InvalidParametersError: If it is none, or holds what JSON or a database does not know; it names it all.
+    :param endpoint: The endpoint that the error names.
+    :param name: The object's name in the error; an empty name leaves the names of its keys. Default: ``parameters``.
+    :param has_template: Returns whether a value is a template: it is not checked, and not copied. Default: none is.
+    :raises InvalidParametersError: If it is not an object, or holds values that JSON or a database cannot store. It
+        lists all of them.
     """
     if not isinstance(value, Mapping):
         problem = Problem(name or "parameters", f"must be a JSON object (a dictionary), not {type(value).__name__}")
         raise InvalidParametersError(endpoint, [problem])
-    reader = _Reader(is_open or (lambda _: False))
+    reader = _Reader(has_template or (lambda _: False))
     plain: dict[str, Any] = reader.read(value, name, 0)
     if reader.problems:
         raise InvalidParametersError(endpoint, reader.problems)
@@ -64,38 +65,38 @@ def json_object(
 
 
 class _Reader:
-    """Reads values into plain ones, and notes what cannot be."""
+    """Copies values into plain ones, and collects the problems."""
 
-    def __init__(self, is_open: Callable[[object], bool]) -> None:
+    def __init__(self, has_template: Callable[[object], bool]) -> None:
         self.problems: list[Problem] = []
-        self._is_open = is_open
+        self._has_template = has_template
         self._values = 0
 
-    def refuse(self, name: str, message: str) -> None:
+    def add_problem(self, name: str, message: str) -> None:
         self.problems.append(Problem(name, message))
 
     def read(self, value: object, name: str, depth: int) -> Any:
         self._values += 1
         if self._values > MAX_VALUES:
             if self._values == MAX_VALUES + 1:
-                self.refuse(name, f"is one of more than {MAX_VALUES:,} values; that is too much for one request")
+                self.add_problem(name, f"is one of more than {MAX_VALUES:,} values; that is too much for one request")
             return None
-        if self._is_open(value):
+        if self._has_template(value):
             return value
         if not isinstance(value, Mapping | list | tuple):
             return self._read_scalar(value, name)
         if depth >= MAX_DEPTH:
-            self.refuse(name, f"lies more than {MAX_DEPTH} lists and objects deep")
+            self.add_problem(name, f"is nested more than {MAX_DEPTH} lists and objects deep")
             return None
         if isinstance(value, Mapping):
-            items = self._items(value, name)
+            items = self._text_items(value, name)
             return {key: self.read(one, f"{name}.{key}" if name else key, depth + 1) for key, one in items}
         return [self.read(one, f"{name}[{index}]", depth + 1) for index, one in enumerate(value)]
 
     def _read_scalar(self, value: object, name: str) -> Any:
         problem: str | None = None
         match value:
-            # Plain ones, and not what a subclass makes of itself.
+            # str.__str__() and the like return plain values, whatever a subclass overrides.
             case None | bool():
                 return value
             case str():
@@ -106,26 +107,26 @@ class _Reader:
                 value = int.__pos__(value)
             case float():
                 if not math.isfinite(value):
-                    problem = "is infinite or no number, which JSON does not know"
+                    problem = "is infinite or not a number, which JSON cannot express"
                 value = float.__pos__(value)
             case _:
-                problem = f"is no JSON, but of the type {type(value).__name__}"
+                problem = f"is not JSON: its type is {type(value).__name__}"
         if problem:
-            self.refuse(name, problem)
+            self.add_problem(name, problem)
         return value
 
-    def _items(self, value: Mapping[Any, object], name: str) -> Iterator[tuple[str, object]]:
+    def _text_items(self, value: Mapping[Any, object], name: str) -> Iterator[tuple[str, object]]:
         try:
             items = list(value.items())
-        except Exception as error:  # noqa: BLE001 - of a class of the user's own
-            self.refuse(name, f"cannot be read: {type(error).__name__}")
+        except Exception as error:  # noqa: BLE001 - a class of the user may raise anything
+            self.add_problem(name, f"cannot be read: {type(error).__name__}")
             return
         for key, one in items:
             if not isinstance(key, str):
-                self.refuse(name or "parameters", f"has a key that is no text, but of the type {type(key).__name__}")
+                self.add_problem(name or "parameters", f"has a key that is not text: its type is {type(key).__name__}")
             elif problem := text_problem(key):
-                self.refuse(name or "parameters", f"has a key that {problem}")
+                self.add_problem(name or "parameters", f"has a key that {problem}")
             elif key in RESERVED_KEYS:
-                self.refuse(f"{name}.{key}" if name else key, "is a name that Airflow keeps for itself")
+                self.add_problem(f"{name}.{key}" if name else key, "is a key that Airflow reserves")
             else:
                 yield str.__str__(key), one

@@ -1,1 +1,1 @@
-"""What waiting, landing and parsing cost, side by side with what a user would pick instead: ``make bench``."""
+"""What waiting, landing and parsing cost, beside what a user would pick instead: ``make bench``."""

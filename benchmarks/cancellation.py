@@ -1,14 +1,14 @@
 """
-Cancellation: whether tasks that are killed in mid-request do harm to those that come after them.
+Cancellation: whether tasks that are killed during a request harm those that start later.
 
 500 waiters start within one second on a server that answers after 300 ms, and each is cancelled within half a second
-of its first look, as a triggerer cancels: mostly while it connects or waits for its answer. A second later 100 new
-waiters come, whose requests are done already: one look each, and 20 s for all.
+of its first poll, as a triggerer cancels: mostly while it connects or waits for its answer. A second later 100 new
+waiters start, whose requests have ended already: one poll each, and 20 s for all.
 
-*Succeeded* counts those that were told so. *Slowest* is the longest that one of these waited, without the 7 s that ours
-hold back on purpose. Those who share a pool of connections (ours, and a plain ``httpx.AsyncClient`` with the limits and
-the time-outs that it has if nobody sets any) can lose connections to the dead; the http provider opens a new one for
-each look and can lose none, which is what it pays for in the waiting benchmark.
+*Succeeded* counts the waiters that received the answer. *Slowest* is the longest wait of one of these, without the 7 s
+after which ours poll first. Waiters that share a pool of connections (ours, and a plain ``httpx.AsyncClient`` with its
+default limits and time-outs) can lose connections to killed tasks; the http provider opens a new connection for each
+poll and cannot lose any, which costs it CPU in the waiting benchmark.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TITLES = {
     "httpx": "a plain shared httpx.AsyncClient",
 }
 REPETITIONS = 2
-LONGEST = 90.0
+MAX_SECONDS = 90.0
 """Seconds for one process."""
 
 
@@ -67,7 +67,7 @@ def run(*, quick: bool, progress: Callable[[str], None]) -> Report:
         for line in found
     ]
     columns = (
-        "after kills in mid-request",
+        "after kills during a request",
         "killed",
         f"succeeded of {ORDER['waiters']}",
         "fewest",
@@ -77,7 +77,7 @@ def run(*, quick: bool, progress: Callable[[str], None]) -> Report:
     )
     ours = found[0]
     goal = Goal(
-        f"after {order['kills']} kills in mid-request, all of {ORDER['waiters']} new waiters succeed",
+        f"after {order['kills']} kills during a request, all of {ORDER['waiters']} new waiters succeed",
         ours["fewest"] == ORDER["waiters"],
         f"{ours['fewest']:.0f} at the least",
     )
@@ -85,11 +85,11 @@ def run(*, quick: bool, progress: Callable[[str], None]) -> Report:
 
 
 def _measure(order: Run) -> Run:
-    with service.running(latency=LATENCY, AIRFLOW__ODIROUTER__LOOKS_PER_SECOND="1000") as server:
+    with service.running(latency=LATENCY, AIRFLOW__ODIROUTER__MAX_POLLS_PER_SECOND="1000") as server:
         result: Run = processes.measured(
             "cancellation_process",
             order,
             environment=server.environment,
-            seconds=LONGEST,
+            seconds=MAX_SECONDS,
         )
     return result

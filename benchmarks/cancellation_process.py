@@ -14,21 +14,21 @@ from benchmarks.contenders import CONTENDERS, Make, status_path
 
 
 def main(order: dict[str, Any]) -> None:
-    """Kill, then wait, and print what came of it."""
+    """Kill, then wait, and print the result."""
     result = asyncio.run(_run(order))
     print(json.dumps(result), flush=True)
-    os._exit(0)  # Connections that are lost need not be waited for.
+    os._exit(0)  # Do not wait for lost connections.
 
 
 async def _run(order: dict[str, Any]) -> dict[str, Any]:
     make, interval = _prepare(order["contender"]), order["interval"]
-    holds_back = CONTENDERS[order["contender"]].holds_back if order["contender"] in CONTENDERS else 0.0
+    first_poll_delay = CONTENDERS[order["contender"]].first_poll_delay if order["contender"] in CONTENDERS else 0.0
     began = time.monotonic()
 
     async def kill(number: int) -> str | None:
         await asyncio.sleep(random.random() * order["start_seconds"])
         task = asyncio.create_task(_wait(make(f"w-{number}", interval)))
-        await asyncio.sleep(holds_back + random.random() * order["kill_seconds"])
+        await asyncio.sleep(first_poll_delay + random.random() * order["kill_seconds"])
         task.cancel()
         return _error((await asyncio.gather(task, return_exceptions=True))[0])
 
@@ -40,13 +40,13 @@ async def _run(order: dict[str, Any]) -> dict[str, Any]:
         before = time.monotonic()
         async with asyncio.timeout(order["patience"]):
             await _wait(make(f"d-{number}", interval))
-        return time.monotonic() - before - holds_back
+        return time.monotonic() - before - first_poll_delay
 
     waits = await asyncio.gather(*(wait(number) for number in range(order["waiters"])), return_exceptions=True)
     succeeded = [end for end in waits if isinstance(end, float)]
     return {
         "killed": ends.count("CancelledError"),
-        "kill_s": killed - began - holds_back,
+        "kill_s": killed - began - first_poll_delay,
         "succeeded": len(succeeded),
         "slowest_s": max(succeeded, default=None),
         "errors": sorted({error for error in map(_error, waits) if error}),

@@ -1,4 +1,4 @@
-"""A certificate for 127.0.0.1, made anew for each run."""
+"""A certificate for 127.0.0.1, made new for each run."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def write(folder: Path) -> None:
     """
     Write ``server.pem`` (key and certificate) and ``trusted.pem``.
 
-    The latter also holds all public authorities, as a real installation does: whoever builds a TLS context for each
-    waiter pays for reading them.
+    The latter also holds all public authorities, as a real installation does: a contender that builds a TLS context for
+    each waiter reads them each time.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "benchmarks")])

@@ -1,9 +1,9 @@
 """
-Who waits: the real trigger classes, each made as its operator makes it.
+The contenders: real trigger classes, each made as its operator makes it.
 
-All wait on the same server, with connections from environment variables, and none is given anything of ours. Where a
-choice had to be made, it is the one that favours the other: the address is an IP, so that nobody looks up a name for
-each look; the log is silent below a warning.
+All wait on the same server, with connections from environment variables, and use nothing of this provider. Settings
+favour the other providers: the address is an IP, so that no poll has to resolve a name; the log shows warnings and
+above only.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from airflow_provider_odirouter.polling import FIRST_LOOK_IN_TRIGGER
+from airflow_provider_odirouter.lifecycle.polling import FIRST_POLL_DELAY
 
 ENDPOINT = "gpt_image_1_edit"
 DAY = 24 * 60 * 60
 
 
 class Waiter(Protocol):
-    """What a triggerer runs."""
+    """A trigger, or an object with the same ``run``."""
 
     def run(self) -> AsyncIterator[Any]:
         """Wait, and yield an event."""
 
 
 Make = Callable[[str, float], Waiter]
-"""Makes a waiter for a request's id that looks at an interval in seconds."""
+"""Makes a waiter for a request's id that polls at an interval in seconds."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ class Contender:
     """
     A way to wait.
 
-    :param title: As the table calls it.
-    :param prepare: Imports what it needs and returns what makes its waiters.
-    :param holds_back: Seconds for which a waiter does not look, on purpose.
-    :param spreads: Whether many that are started together spread their first looks over one interval, on purpose.
+    :param title: Its name in the table.
+    :param prepare: Imports the classes that it needs, and returns a function that makes its waiters.
+    :param first_poll_delay: Seconds from a waiter's start to its first poll, by design.
+    :param spreads: Whether waiters that start together spread their first polls over one interval, by design.
     """
 
     title: str
     prepare: Callable[[], Make]
-    holds_back: float = 0.0
+    first_poll_delay: float = 0.0
     spreads: bool = False
 
 
@@ -133,7 +133,7 @@ def _prepare_raw() -> Make:
 OURS, RAW = "odirouter", "raw"
 
 CONTENDERS = {
-    OURS: Contender("odirouter", _prepare_ours, holds_back=FIRST_LOOK_IN_TRIGGER, spreads=True),
+    OURS: Contender("odirouter", _prepare_ours, first_poll_delay=FIRST_POLL_DELAY, spreads=True),
     "http": Contender("http: HttpTrigger in a loop", _prepare_http),
     "common-ai": Contender("common-ai: LLMBatchTrigger", _prepare_common_ai),
     "openai": Contender("openai: OpenAIBatchTrigger", _prepare_openai),

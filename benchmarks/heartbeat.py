@@ -1,4 +1,4 @@
-"""How late the event loop is: what every trigger on it feels."""
+"""How late the event loop is: every trigger on it is delayed by this."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ BEAT = 0.05
 
 class Heartbeat:
     """
-    A beat that is due every 50 ms, and how late each came.
+    A beat that is due every 50 ms, and the lag of each.
 
-    A loop that is blocked for a second is late for twenty beats, not for one: those that were due meanwhile count with
-    the time that was left. Otherwise the worst loop would show the fewest late beats.
+    A loop that is blocked for a second is late for twenty beats, not for one: each beat that was due meanwhile counts,
+    with the time from its due time to the end of the block. Otherwise the worst loop would show the fewest late beats.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Heartbeat:
         """
         Return the lags of the beats that were due in a window, in seconds. May be called from another thread.
 
-        Those that have not come by its end are as late as they are by then, at least.
+        A beat that has not come by the end of the window counts with its lag at that time, the least that it can be.
         """
         lags = list(self._lags)
         self._catch_up(end, lags)

@@ -1,4 +1,4 @@
-"""``HttpTrigger`` in a loop, as its users write it: the class itself makes one request and is done."""
+"""``HttpTrigger`` in a loop, as its users write it: the class itself makes one request and ends."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from airflow.triggers.base import TriggerEvent
 
 class PollingHttpTrigger(HttpTrigger):
     """
-    Asks for a status until it is final, with the parent's own hook, session and response.
+    Polls a status until it is final, with the hook, the session and the response of its base class.
 
-    The provider's ``HttpSensorTrigger`` cannot read a status, and its ``HttpEventTrigger`` imports the check anew for
-    each look, in a thread: this costs less than either would.
+    The provider's ``HttpSensorTrigger`` cannot read a status, and its ``HttpEventTrigger`` imports the check again for
+    each poll, in a thread: this costs less than either of them.
     """
 
     def __init__(self, endpoint: str, poll_interval: float) -> None:
@@ -30,7 +30,7 @@ class PollingHttpTrigger(HttpTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Ask until it is completed."""
+        """Poll until it is completed."""
         hook = self._get_async_hook()
         while True:
             response = await self._get_response(hook)

@@ -1,4 +1,4 @@
-"""One way to bring pictures home, in a process of its own: ``python -m benchmarks.landing_process {…}``."""
+"""One way to land pictures, in its own process: ``python -m benchmarks.landing_process {…}``."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from typing import IO, Any
 from PIL import Image
 
 SMALL = (8, 8)
-PIECE = 65536
-"""Bytes that come from a download at a time."""
+CHUNK = 65536
+"""Bytes of a download at a time."""
 
 Land = Callable[[bytes, int], None]
-"""Brings so many copies of a picture home."""
+"""Lands a number of copies of a picture."""
 
 
 def main(order: dict[str, Any]) -> None:
-    """Bring the pictures home, and print what it took."""
+    """Land the pictures, and print the figures."""
     small, large = _noise(*SMALL), _noise(*order["size"])
     land = WAYS[order["way"]](order)
-    land(small, 1)  # loads what is only loaded once
+    land(small, 1)  # loads what is loaded only once
     before = _peak()
     rounds = [_round(lambda: land(large, order["pictures"])) for _ in range(order["rounds"])]
     grown = (_peak() - before) / 2**20
@@ -55,18 +55,20 @@ def _ours(order: dict[str, Any]) -> Land:
     from airflow_provider_odirouter.images import landing
     from airflow_provider_odirouter.models import OutputFile
 
-    landing.probe(order["place"])
+    landing.probe(order["output_path"])
 
     def land(picture: bytes, count: int) -> None:
         def download(_: str, into: IO[bytes]) -> None:
-            pieces = range(0, len(picture), PIECE)
-            for begin in pieces:
-                into.write(picture[begin : begin + PIECE])
+            chunks = range(0, len(picture), CHUNK)
+            for begin in chunks:
+                into.write(picture[begin : begin + CHUNK])
                 if order["download_seconds"]:
-                    time.sleep(order["download_seconds"] / len(pieces))
+                    time.sleep(order["download_seconds"] / len(chunks))
 
         outputs = [OutputFile(url=str(number)) for number in range(count)]
-        landing.land(outputs, output_path=order["place"], name="mine", download=download, workers=order["at_a_time"])
+        landing.land(
+            outputs, output_path=order["output_path"], name="mine", download=download, workers=order["at_a_time"]
+        )
 
     return land
 
@@ -74,7 +76,7 @@ def _ours(order: dict[str, Any]) -> Land:
 def _fsspec(order: dict[str, Any]) -> Land:
     from airflow.sdk import ObjectStoragePath
 
-    folder = ObjectStoragePath(order["place"])
+    folder = ObjectStoragePath(order["output_path"])
 
     def land(picture: bytes, count: int) -> None:
         folder.fs.mkdirs(folder.path, exist_ok=True)
@@ -86,7 +88,7 @@ def _fsspec(order: dict[str, Any]) -> Land:
 
 def _shutil(order: dict[str, Any]) -> Land:
     def land(picture: bytes, count: int) -> None:
-        folder = Path(order["place"])
+        folder = Path(order["output_path"])
         folder.mkdir(exist_ok=True)
         with tempfile.NamedTemporaryFile() as file:
             file.write(picture)
@@ -101,14 +103,14 @@ WAYS: dict[str, Callable[[dict[str, Any]], Land]] = {"ours": _ours, "fsspec": _f
 
 
 def _noise(width: int, height: int) -> bytes:
-    """Return a PNG that nobody can compress."""
+    """Return a PNG that cannot be compressed."""
     buffer = io.BytesIO()
     Image.frombytes("RGB", (width, height), os.urandom(3 * width * height)).save(buffer, "PNG", compress_level=0)
     return buffer.getvalue()
 
 
 def _peak() -> int:
-    """Return the most memory that this process ever had, in bytes."""
+    """Return the peak of this process's memory, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

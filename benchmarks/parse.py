@@ -1,11 +1,11 @@
 """
 Parsing: what an operator costs each time that its Dag file is parsed.
 
-The Dag processor parses each file again and again, each time in a new process that has loaded Airflow and no provider.
-So each repetition is a fresh interpreter that has imported ``airflow.sdk`` with what a Dag file takes from it.
+The Dag processor parses each file again and again, each time in a new process that has loaded Airflow, but no provider.
+So each repetition is a new interpreter that has imported the names of ``airflow.sdk`` that a Dag file needs.
 
 - *import*: the operator's module, as ``from … import …Operator`` at the top of a Dag file.
-- *first*: the construction of the first operator, with what that loads; ours loads its checks there.
+- *first*: the first operator's construction, with the imports that it needs; ours imports its checks there.
 - *parse*: both together, which is what one Dag file pays.
 - *next*: each operator after the first, all literal arguments checked.
 """
@@ -21,7 +21,7 @@ from benchmarks import processes
 from benchmarks.report import Goal, Report, Run, Table, medians, shown
 
 REPETITIONS = 5
-LONGEST = 60.0
+MAX_SECONDS = 60.0
 """Seconds for one process."""
 
 OURS = "OdiRouterImageEditOperator"
@@ -47,12 +47,12 @@ def run(*, quick: bool, progress: Callable[[str], None]) -> Report:
     runs: list[Run] = []
     with tempfile.TemporaryDirectory() as folder:
         environment = processes.environment(Path(folder))
-        # In turn, not one after another: what the machine does meanwhile hits all alike.
+        # The operators take turns, so that other load on the machine affects all of them alike.
         for number in range(1 if quick else REPETITIONS):
             for name, (module, arguments) in OPERATORS.items():
                 progress(f"{name}, {number + 1}")
                 order = {"module": module, "name": name, "arguments": arguments}
-                result = processes.measured("parse_process", order, environment=environment, seconds=LONGEST)
+                result = processes.measured("parse_process", order, environment=environment, seconds=MAX_SECONDS)
                 runs.append({"row": name} | result)
     found = [medians([run for run in runs if run["row"] == name]) for name in OPERATORS]
     columns = ("parsing", "import ms", "first ms", "parse ms", "next ms", "modules", "runs")

@@ -1,4 +1,4 @@
-"""One operator in a fresh interpreter: ``python -m benchmarks.parse_process {…}``."""
+"""One operator in a new interpreter: ``python -m benchmarks.parse_process {…}``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib import import_module
 from statistics import median
 from typing import Any
 
-from airflow.sdk import DAG, BaseOperator, BaseSensorOperator, XComArg, task  # noqa: F401 - a Dag file has them
+from airflow.sdk import DAG, BaseOperator, BaseSensorOperator, XComArg, task  # noqa: F401 - a Dag file imports them
 
 MORE = 50
 """Operators beyond the first."""

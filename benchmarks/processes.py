@@ -1,4 +1,4 @@
-"""Processes of a benchmark: each measurement has one of its own, and none is left running."""
+"""Processes of a benchmark: each measurement runs in its own, and none is left running."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-SPARED = ("http_proxy", "https_proxy", "all_proxy", "ssl_cert_dir", "airflow_")
-"""Begins of names in the environment that would change what is measured."""
+REMOVED_PREFIXES = ("http_proxy", "https_proxy", "all_proxy", "ssl_cert_dir", "airflow_")
+"""Environment variables with these prefixes would change the figures."""
 
 
 class ChildFailedError(RuntimeError):
@@ -23,27 +23,27 @@ class ChildFailedError(RuntimeError):
 
 def environment(home: Path, **variables: str) -> dict[str, str]:
     """
-    Return the environment of a measurement: an Airflow with a home of its own that says nothing below a warning.
+    Return the environment of a measurement: an Airflow with its own home, which logs warnings and above only.
 
     :param variables: Connections and options.
     """
-    inherited = {name: value for name, value in os.environ.items() if not name.lower().startswith(SPARED)}
+    inherited = {name: value for name, value in os.environ.items() if not name.lower().startswith(REMOVED_PREFIXES)}
     return inherited | {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
-        "PYTHONDONTWRITEBYTECODE": "",  # Our modules are compiled once, as the installer has done with the peers'.
+        "PYTHONDONTWRITEBYTECODE": "",  # Our modules are compiled once, as the installer has done with the others'.
         **variables,
     }
 
 
 def measured(module: str, order: Mapping[str, Any], *, environment: Mapping[str, str], seconds: float) -> Any:
     """
-    Run a module of this package in a process of its own.
+    Run a module of this package in a new process.
 
     :param order: Its argument, as JSON.
     :param seconds: How long it may take.
-    :return: What its last line of output says, as JSON.
+    :return: The JSON in its last line of output.
     :raises ChildFailedError: If it takes longer, or fails.
     """
     command = [sys.executable, "-m", f"benchmarks.{module}", json.dumps(order)]
@@ -61,7 +61,7 @@ def measured(module: str, order: Mapping[str, Any], *, environment: Mapping[str,
 
 @contextmanager
 def serving(module: str, order: Mapping[str, Any], *, environment: Mapping[str, str]) -> Iterator[Server]:
-    """Run a server of this package for a while; its first line of output tells its address, as JSON."""
+    """Run a server of this package for a while; its first line of output is its address, as JSON."""
     command = [sys.executable, "-m", f"benchmarks.{module}", json.dumps(order)]
     with _ended(command, environment, stderr=subprocess.DEVNULL) as child:
         assert child.stdout
@@ -72,7 +72,7 @@ def serving(module: str, order: Mapping[str, Any], *, environment: Mapping[str, 
 
 
 class Server:
-    """A server that runs."""
+    """A running server."""
 
     def __init__(self, pid: int, address: Any) -> None:
         self.pid = pid
@@ -84,7 +84,7 @@ def _ended(command: list[str], environment: Mapping[str, str], *, stderr: Any) -
     with subprocess.Popen(
         command,
         env=dict(environment),
-        # A server reads it: with this process, also with one that is killed, its end comes.
+        # A server reads it until its end, and so ends with this process, even if this one is killed.
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,

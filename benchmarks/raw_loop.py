@@ -1,8 +1,8 @@
 """
-The limit: what a look costs if it is nothing but asyncio's streams, TLS and one line of JSON.
+The limit: the cost of a poll with nothing but asyncio's streams, TLS and one line of JSON.
 
-No library, no retries, no errors, no headers but those that must be, on as many kept-alive connections as ours may
-have. No provider could be built like this; it tells how much of a look's price is not ours to save.
+No library, no retries, no error handling, only the headers that HTTP demands, on at most as many kept-alive connections
+as ours. No provider could be built like this; it shows which part of a poll's cost cannot be saved.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class RawPool:
         self._port = port
         self._tls = ssl.create_default_context()
         self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-        self._turns = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
 
     async def get(self, path: str) -> Any:
         """Return the JSON of an answer."""
-        async with self._turns:
+        async with self._slots:
             if self._free:
                 reader, writer = self._free.pop()
             else:
@@ -41,7 +41,7 @@ class RawPool:
 
 
 class RawWaiter:
-    """Waits for one request, shaped like a trigger."""
+    """Waits for one request, with the ``run`` of a trigger."""
 
     def __init__(self, pool: RawPool, path: str, interval: float) -> None:
         self._pool = pool
@@ -49,7 +49,7 @@ class RawWaiter:
         self._interval = interval
 
     async def run(self) -> AsyncIterator[Any]:
-        """Look until it is done."""
+        """Poll until it is done."""
         while True:
             answer = await self._pool.get(self._path)
             if answer["status"] == "COMPLETED":

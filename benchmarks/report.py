@@ -1,4 +1,4 @@
-"""What a benchmark found: tables for people, goals, and every repetition for whoever wants to check."""
+"""The results of a benchmark: tables, goals, and every repetition, so that they can be checked."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ PACKAGES = (
 )
 
 Run = dict[str, Any]
-"""The figures of one repetition; ``None`` is one that could not be taken."""
+"""The figures of one repetition; ``None``: the figure could not be measured."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text; the first column is to the left, the others to the right."""
+    """Rows of text; the first column is aligned to the left, the others to the right."""
 
     title: str
     columns: Sequence[str]
@@ -45,8 +45,8 @@ class Table:
         widths = [max(map(len, cells)) for cells in zip(self.columns, *self.rows, strict=True)]
         lines = [
             "  ".join(
-                cell.rjust(width) if place else cell.ljust(width)
-                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+                cell.rjust(width) if column else cell.ljust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
             ).rstrip()
             for row in (self.columns, ["-" * width for width in widths], *self.rows)
         ]
@@ -55,7 +55,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Goal:
-    """What should hold, and what was found; ``met`` is ``None`` if nothing was measured."""
+    """A goal and the measured figure; ``met`` is ``None`` if nothing was measured."""
 
     text: str
     met: bool | None
@@ -69,7 +69,7 @@ class Goal:
 @dataclass(frozen=True)
 class Report:
     """
-    What a benchmark found.
+    The results of a benchmark.
 
     :param medians: One for each row: the medians over its repetitions.
     :param runs: Each repetition.
@@ -88,7 +88,7 @@ class Report:
         Write it as JSON.
 
         :param began: When the benchmark began.
-        :param load: The load average then: what others did on the machine.
+        :param load: The load average at that time: other work on the machine.
         """
         RESULTS.mkdir(exist_ok=True)
         path = RESULTS / f"{name}{'-quick' if quick else ''}.json"
@@ -110,9 +110,9 @@ class Report:
 
 def medians(runs: Sequence[Run]) -> Run:
     """
-    Return the median of each figure; what is no number is taken from the first repetition.
+    Return the median of each figure; a value that is not a number is taken from the first repetition.
 
-    A figure that one repetition could not take is ``None``: the others were the lucky ones.
+    A figure that is missing in one repetition is ``None``, since the median of the others would be too good.
     """
     result: Run = {}
     for name, first in runs[0].items():

@@ -16,10 +16,10 @@ from benchmarks.tally import Tally
 @dataclass(frozen=True)
 class Service:
     """
-    A service that runs.
+    A running service.
 
     :param tally: The file of its counters.
-    :param environment: Of a process that talks to it.
+    :param environment: For a process that connects to it.
     """
 
     pid: int
@@ -33,7 +33,7 @@ def running(*, latency: float, **variables: str) -> Iterator[Service]:
     Run the server for a while.
 
     :param latency: Seconds between a request and its answer.
-    :param variables: For the environment of those who talk to it.
+    :param variables: More variables for that environment.
     """
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)

@@ -1,4 +1,4 @@
-"""One plain ``httpx.AsyncClient`` for all waiters: what one would write first."""
+"""One plain ``httpx.AsyncClient`` for all waiters: the first thing that one would write."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class HttpxWaiter:
-    """Waits for one request, shaped like a trigger."""
+    """Waits for one request, with the ``run`` of a trigger."""
 
     def __init__(self, client: httpx.AsyncClient, path: str, interval: float) -> None:
         self._client = client
@@ -19,7 +19,7 @@ class HttpxWaiter:
         self._interval = interval
 
     async def run(self) -> AsyncIterator[Any]:
-        """Look until it is done."""
+        """Poll until it is done."""
         while True:
             answer = (await self._client.get(self._path)).json()
             if answer["status"] == "COMPLETED":

@@ -1,4 +1,4 @@
-"""S3 as moto serves it, in a process of its own whose memory does not count: ``python -m benchmarks.store {}``."""
+"""S3 as moto serves it, in its own process, whose memory is not measured: ``python -m benchmarks.store {}``."""
 
 from __future__ import annotations
 

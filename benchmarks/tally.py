@@ -1,4 +1,4 @@
-"""Counters that the server writes and a measurement reads, without a request that would be measured along."""
+"""Counters that the server writes and a measurement reads, without a request that would count, too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ COUNTERS = struct.Struct("QQ")
 
 class Tally:
     """
-    How many looks the server has answered, and how many different waiters have sent one.
+    How many polls the server has answered, and how many different waiters have sent one.
 
     :param path: A file that both processes map into their memory.
     """
@@ -26,10 +26,10 @@ class Tally:
         path.write_bytes(bytes(COUNTERS.size))
 
     def read(self) -> tuple[int, int]:
-        """Return the looks and the waiters."""
-        looks, waiters = COUNTERS.unpack_from(self._memory)
-        return looks, waiters
+        """Return the number of polls and of waiters."""
+        polls, waiters = COUNTERS.unpack_from(self._memory)
+        return polls, waiters
 
-    def write(self, looks: int, waiters: int) -> None:
+    def write(self, polls: int, waiters: int) -> None:
         """Set both."""
-        COUNTERS.pack_into(self._memory, 0, looks, waiters)
+        COUNTERS.pack_into(self._memory, 0, polls, waiters)

@@ -1,10 +1,10 @@
 """
 The one server that all contenders wait on: HTTP/1.1 with keep-alive over TLS, a fixed latency away.
 
-It reads the first line of a request and nothing else, so that it is never what is measured: it answers several thousand
-requests a second on one core. It knows two APIs, OdiRouter's queue and OpenAI's batches, and tells the end from the id:
-``w-1`` is being worked on for ever, ``d-1`` is done. Started as ``python -m benchmarks.tls_server {…}``; the first line
-of its output is its port, and it ends with its standard input.
+It reads only the first line of a request, so that it is never the bottleneck: it answers several thousand requests a
+second on one core. It knows two APIs, OdiRouter's queue and OpenAI's batches. The id decides the status: ``w-1`` is in
+progress for ever, ``d-1`` is completed. Started as ``python -m benchmarks.tls_server {…}``; its first line of output is
+its port, and it ends with its standard input.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ BATCH = {
 
 
 class Service:
-    """What all connections share."""
+    """The state that all connections share."""
 
     def __init__(self, latency: float, tally: Tally) -> None:
         self.latency = latency
         self._tally = tally
-        self._looks = 0
+        self._polls = 0
         self._waiters: set[bytes] = set()
 
     def arrived(self, request_id: bytes) -> None:
-        """Count a waiter's first look."""
+        """Count a waiter that polls for the first time."""
         if request_id.startswith(b"w-") and request_id not in self._waiters:
             self._waiters.add(request_id)
-            self._tally.write(self._looks, len(self._waiters))
+            self._tally.write(self._polls, len(self._waiters))
 
     def answer(self, path: bytes, request_id: bytes) -> bytes:
-        """Make the answer to a look, and count it."""
+        """Return the answer to a poll, and count it."""
         if request_id.startswith(b"w-"):
-            self._looks += 1
-            self._tally.write(self._looks, len(self._waiters))
+            self._polls += 1
+            self._tally.write(self._polls, len(self._waiters))
         return _answer(b"/batches/" in path, request_id.startswith(b"d-"))
 
 
@@ -63,12 +63,12 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep what answers are written to."""
+        """Keep the transport for answers."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Take requests without a body."""
+        """Read requests, which have no body."""
         *requests, self._received = (self._received + data).split(b"\r\n\r\n")
         for request in requests:
             path = request.split(b" ", 2)[1]
@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
             self._loop.call_later(self._service.latency, self._reply, path, request_id)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        """Forget whom to answer."""
+        """Forget the transport."""
         self._transport = None
 
     def _reply(self, path: bytes, request_id: bytes) -> None:

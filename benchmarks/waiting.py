@@ -1,25 +1,25 @@
 """
 Waiting: what many waiters cost one triggerer.
 
-The real trigger classes wait on one TLS server, 50 ms away, that never says "done"; each contender and each N is a
-process of its own, one after another. How to read a row:
+The real trigger classes wait on one TLS server, 50 ms away, that never says "done"; each contender with each
+N runs in its own process, one after another. How to read a row:
 
-- *looks/s, of wanted*: each waiter sleeps its interval between two looks, so N waiters want N / (interval + 50 ms)
-  looks a second. Who reaches less tells the end of a request late, and later with each waiter more.
-- *CPU ms/look*: all CPU time of the process (all threads) in the window, by the looks that were answered in it. This
-  includes the idle loop and its heartbeat, which weighs on the few looks of N = 100, the same for all.
+- *polls/s, of wanted*: each waiter sleeps its interval between two polls, so N waiters want N / (interval + 50 ms)
+  polls a second. A contender that reaches less sees the end of a request late, and later with every further waiter.
+- *CPU ms/poll*: all CPU time of the process (all threads) in the window, divided by the polls that were answered in it.
+  This includes the idle loop and its heartbeat, which counts for much with the few polls of N = 100, the same for all.
 - *lag*: how late a heartbeat of 50 ms comes. Every other trigger of that triggerer is as late, whatever it waits for.
-- *KiB/waiter*: growth of the process's memory from before the first waiter to the end of the window, by N. What is
-  loaded only once was loaded before, connections are in it.
+- *KiB/waiter*: growth of the process's memory from before the first waiter to the end of the window, divided by N.
+  Modules are loaded before; connections are included.
 
-Each figure is the median of the row's windows. A window is a whole number of intervals; the first begins when all have
-looked once, or have not for too long, which the table says. So that the others' bursts do not count against them, their
-waiters are started one by one over one interval; ours are started all at once, as they spread their looks themselves.
-What it is like if all are started at once, as when a triggerer is restarted, is in the second table:
+Each figure is the median of the row's windows. A window is a whole number of intervals; the first begins when all
+waiters have polled once, or after a limit, which the table then says. So that a burst at the start does not count
+against the other contenders, their waiters are started one by one over one interval; ours are started all at once, as
+they spread their polls themselves. The second table shows a start of all at once, as when a triggerer is restarted:
 
-- *late*: how much later than it was meant to the last waiter has looked for the first time. Ours are meant to hold back
-  for 7 s and to spread over one interval, the others to look at once.
-- *loop blocked*: the longest lag meanwhile.
+- *late*: how long after its intended time the last waiter has polled for the first time. Ours intend to poll after 7 s
+  and spread over one interval, the others at once.
+- *loop blocked*: the longest lag of the start.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from benchmarks.report import Goal, Report, Run, Table, medians, shown
 
 LATENCY = 0.05
 UNCAPPED = 1000
-"""Looks a second that our trigger may make: more than any row wants, so that what is measured is not the cap."""
+"""``max_polls_per_second`` of our trigger: more than any row wants, so that the limit does not change the figures."""
 PATIENCE = 15.0
-LONGEST = 150.0
+MAX_SECONDS = 150.0
 """Seconds for one process."""
 ENOUGH = 0.5
-"""Share of the wanted looks that a contender must reach to be tried with more waiters."""
-NOT_RUN = "it reached less than half of the wanted looks with fewer waiters"
+"""Share of the wanted polls that a contender must reach to be measured with more waiters."""
+NOT_RUN = "it reached less than half of the wanted polls with fewer waiters"
 
 
 @dataclass(frozen=True)
 class Row:
     """
-    A contender with so many waiters.
+    A contender with a number of waiters.
 
     :param intervals: How many intervals a window has.
     :param windows: How many windows, one after another in the same process; with none, only the start is measured,
         with all waiters at once.
-    :param patience: Seconds after the intended start for which the first window waits for those that have not looked.
-    :param capped: Whether our cap on looks a second is what it is if nobody sets it.
+    :param patience: Seconds after the intended start for which the first window waits for waiters that have not polled.
+    :param capped: Whether ``max_polls_per_second`` has its default.
     """
 
     contender: str
@@ -65,11 +65,11 @@ class Row:
 
     @property
     def title(self) -> str:
-        """As the table calls it."""
+        """Its name in the table."""
         return CONTENDERS[self.contender].title + (", default cap" if self.capped else "")
 
     def order(self) -> Run:
-        """What the process is told."""
+        """The order for the process."""
         contender, at_once = CONTENDERS[self.contender], not self.windows
         spread = self.interval if contender.spreads or not at_once else 0.0
         return {
@@ -81,7 +81,7 @@ class Row:
             "patience": self.patience,
             "seconds": self.intervals * (self.interval + LATENCY),
             "start_seconds": 0.0 if contender.spreads or at_once else self.interval,
-            "last_first_look": contender.holds_back + spread,
+            "last_first_poll": contender.first_poll_delay + spread,
         }
 
 
@@ -96,7 +96,7 @@ def plan(*, quick: bool) -> list[Row]:
         *(Row(name, 100, 5, windows=3) for name in CONTENDERS),
         Row(OURS, 1000, 5, intervals=2, windows=3),
         Row("http", 1000, 5, intervals=2, windows=3),
-        # It builds a client for each waiter in six threads before it looks for the first of them.
+        # It builds a client for each waiter in six threads before it polls for the first of them.
         Row("common-ai", 1000, 5, intervals=2, patience=45),
         Row("openai", 1000, 5, intervals=2),
         Row(RAW, 1000, 5, intervals=2, windows=3),
@@ -126,13 +126,13 @@ def run(*, quick: bool, progress: Callable[[str], None]) -> Report:
 
 
 def _measure(row: Row) -> list[Run]:
-    cap = {} if row.capped else {"AIRFLOW__ODIROUTER__LOOKS_PER_SECOND": str(UNCAPPED)}
+    cap = {} if row.capped else {"AIRFLOW__ODIROUTER__MAX_POLLS_PER_SECOND": str(UNCAPPED)}
     with service.running(latency=LATENCY, **cap) as server:
         result: list[Run] = processes.measured(
             "waiting_process",
             row.order() | {"tally": str(server.tally), "server": server.pid},
             environment=server.environment,
-            seconds=LONGEST,
+            seconds=MAX_SECONDS,
         )
     return result
 
@@ -143,12 +143,12 @@ def _is_hopeless(row: Row, found: Sequence[Run]) -> bool:
         for line in found
         if line["contender"] == row.contender and line["waiters"] < row.waiters and not line["capped"]
     ]
-    return any("not_run" in line or line["looks_per_s"] < ENOUGH * line["wanted_per_s"] for line in fewer)
+    return any("not_run" in line or line["polls_per_s"] < ENOUGH * line["wanted_per_s"] for line in fewer)
 
 
 def _steady_table(lines: Sequence[Run]) -> Table:
     columns = (
-        "waiting", "N", "every s", "looks/s", "of wanted", "CPU ms/look", "lag p50 ms", "p99", "max", "KiB/waiter",
+        "waiting", "N", "every s", "polls/s", "of wanted", "CPU ms/poll", "lag p50 ms", "p99", "max", "KiB/waiter",
         "windows",
     )  # fmt: skip
     rows = []
@@ -160,16 +160,16 @@ def _steady_table(lines: Sequence[Run]) -> Table:
         rows.append(
             [
                 *begin,
-                shown(line["looks_per_s"], 1),
+                shown(line["polls_per_s"], 1),
                 f"{_reached(line):.1%}",
-                shown(line["cpu_ms_per_look"]),
+                shown(line["cpu_ms_per_poll"]),
                 *(shown(line[f"lag_{name}_ms"], 1) for name in ("p50", "p99", "max")),
                 shown(line["memory_kib_per_waiter"], 0),
                 str(line["repetitions"]),
             ]
         )
     notes = [
-        f"still starting: {line['row']}, {line['waiters']:,}: {line['started']:,.0f} had looked when the window began"
+        f"still starting: {line['row']}, {line['waiters']:,}: {line['started']:,.0f} had polled when the window began"
         for line in lines
         if "not_run" not in line and line["start_late_s"] is None
     ]
@@ -178,7 +178,7 @@ def _steady_table(lines: Sequence[Run]) -> Table:
 
 
 def _start_table(lines: Sequence[Run]) -> Table:
-    columns = ("all started at once", "N", "have looked", "late s", "CPU ms/waiter", "loop blocked s")
+    columns = ("all started at once", "N", "have polled", "late s", "CPU ms/waiter", "loop blocked s")
     rows = [
         [
             line["row"],
@@ -194,7 +194,7 @@ def _start_table(lines: Sequence[Run]) -> Table:
 
 
 def _reached(line: Run) -> float:
-    share: float = line["looks_per_s"] / line["wanted_per_s"]
+    share: float = line["polls_per_s"] / line["wanted_per_s"]
     return share
 
 
@@ -211,28 +211,28 @@ def _goals(lines: Sequence[Run]) -> list[Goal]:
         )
 
     ours, raw = line(OURS, 1000), line(RAW, 1000)
-    # Who is still starting pays for that with each look.
+    # A contender that is still starting has a higher cost per poll.
     peers = [peer for name in PEERS if (peer := line(name, 1000)).get("start_late_s") is not None]
-    best = min(peers, key=lambda peer: peer["cpu_ms_per_look"], default=None)
+    best = min(peers, key=lambda peer: peer["cpu_ms_per_poll"], default=None)
     many = line(OURS, 5000)
     return [
-        _goal("CPU per look at N = 1,000 at most 1/3 of the best peer's", ours, best, "cpu_ms_per_look", 1 / 3),
-        _goal("CPU per look at N = 1,000 at most 4 times the raw limit's", ours, raw, "cpu_ms_per_look", 4),
+        _goal("CPU per poll at N = 1,000 at most 1/3 of the best peer's", ours, best, "cpu_ms_per_poll", 1 / 3),
+        _goal("CPU per poll at N = 1,000 at most 4 times the raw limit's", ours, raw, "cpu_ms_per_poll", 4),
         _goal("p99 of the lag at N = 1,000 at most twice the raw limit's", ours, raw, "lag_p99_ms", 2),
         Goal(
-            "all wanted looks (98 %) reached at N = 5,000 every 15 s",
+            "all wanted polls (98 %) reached at N = 5,000 every 15 s",
             _reached(many) >= 0.98 if many else None,
             f"{_reached(many):.1%}" if many else "–",
         ),
     ]
 
 
-def _goal(text: str, ours: Run, other: Run | None, figure: str, most: float) -> Goal:
+def _goal(text: str, ours: Run, other: Run | None, figure: str, max_ratio: float) -> Goal:
     if not ours or not other:
         return Goal(text, None, "–")
     ratio = ours[figure] / other[figure]
     return Goal(
         text,
-        ratio <= most,
+        ratio <= max_ratio,
         f"{ours[figure]:.2f} ms against {other[figure]:.2f} ms of {other['row']}: {ratio:.2f} times",
     )

@@ -1,8 +1,8 @@
 """
-One contender with N waiters, in a process of its own: ``python -m benchmarks.waiting_process {…}``.
+One contender with N waiters, in its own process: ``python -m benchmarks.waiting_process {…}``.
 
 The loop runs in the main thread as it does in a triggerer. A second thread sleeps, reads the counters at the beginning
-and the end of each window, and ends the process: a loop that is blocked for a minute could not tell the time itself.
+and the end of each window, and ends the process: a loop that is blocked for a minute could not do this in time.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import psutil
 from benchmarks.contenders import CONTENDERS, ENDPOINT, OURS, Make, Waiter
 from benchmarks.heartbeat import Heartbeat, summary
 from benchmarks.tally import Tally
+from dev.processes import cpu_seconds
 
 SETTLE = 1.0
 TICK = 0.02
@@ -30,8 +31,8 @@ TICK = 0.02
 
 def main(order: dict[str, Any]) -> None:
     """Run the waiters until the observer ends the process."""
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     asyncio.run(_run(order))
 
 
@@ -49,21 +50,21 @@ async def _run(order: dict[str, Any]) -> None:
             await asyncio.sleep(early)
         tasks.append(asyncio.create_task(_wait(make(f"w-{number}", order["interval"]))))
     await asyncio.gather(*tasks)
-    raise RuntimeError("all waiters ended, but nothing that they wait for ever does")
+    raise RuntimeError("all waiters ended, but their requests never do")
 
 
 async def _wait(waiter: Waiter) -> Any:
     # As the triggerer does.
     async for event in waiter.run():
-        raise RuntimeError(f"a waiter ended, but what it waits for never does: {event}")
+        raise RuntimeError(f"a waiter ended, but its request never does: {event}")
 
 
 async def _warm_up(contender: str, make: Make) -> None:
-    """Load what is loaded only once, so that it does not count as memory of the waiters."""
+    """Load modules once, so that they do not count as memory of the waiters."""
     if contender == OURS:
         from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 
-        # A trigger would need its 7 seconds.
+        # A trigger would poll only after 7 seconds.
         async with OdiRouterHook() as hook:
             await hook.aget_status(ENDPOINT, "d-0")
         return
@@ -74,20 +75,20 @@ async def _warm_up(contender: str, make: Make) -> None:
 def _observe(order: dict[str, Any], heartbeat: Heartbeat, memory: int, began: float) -> None:
     try:
         print(json.dumps(_observed(order, heartbeat, memory, began)), flush=True)
-    except BaseException:  # noqa: BLE001 - whatever it is, the loop would go on for ever
+    except BaseException:  # noqa: BLE001 - after any error, the loop would go on for ever
         traceback.print_exc()
         os._exit(1)
-    os._exit(0)  # Thousands of tasks need not be ended one by one.
+    os._exit(0)  # Do not cancel thousands of tasks one by one.
 
 
 def _observed(order: dict[str, Any], heartbeat: Heartbeat, memory: int, began: float) -> list[dict[str, Any]]:
     tally, server = Tally(Path(order["tally"])), psutil.Process(order["server"])
     cpu_before = time.process_time()
-    meant = began + order["last_first_look"]
-    started_at = _all_started(tally, order["waiters"], until=meant + order["patience"])
+    intended = began + order["last_first_poll"]
+    started_at = _all_started(tally, order["waiters"], until=intended + order["patience"])
     start = {
         "started": tally.read()[1],
-        "start_late_s": None if started_at is None else max(0.0, started_at - meant),
+        "start_late_s": None if started_at is None else max(0.0, started_at - intended),
         "start_cpu_ms_per_waiter": 1000 * (time.process_time() - cpu_before) / order["waiters"],
         "start_lag_max_ms": summary(heartbeat.lags(began, time.monotonic()))["lag_max_ms"],
     }
@@ -98,24 +99,18 @@ def _observed(order: dict[str, Any], heartbeat: Heartbeat, memory: int, began: f
 
 
 def _window(order: dict[str, Any], heartbeat: Heartbeat, tally: Tally, server: psutil.Process) -> dict[str, Any]:
-    begin, cpu, looks, server_cpu = time.monotonic(), time.process_time(), tally.read()[0], _cpu(server)
+    begin, cpu, polls, server_cpu = time.monotonic(), time.process_time(), tally.read()[0], cpu_seconds(server)
     time.sleep(order["seconds"])
-    end, made = time.monotonic(), tally.read()[0] - looks
-    spent, server_spent, seconds = time.process_time() - cpu, _cpu(server) - server_cpu, end - begin
+    end, made = time.monotonic(), tally.read()[0] - polls
+    spent, server_spent, seconds = time.process_time() - cpu, cpu_seconds(server) - server_cpu, end - begin
     return {
         "wanted_per_s": order["waiters"] / (order["interval"] + order["latency"]),
-        "looks_per_s": made / seconds,
-        "cpu_ms_per_look": 1000 * spent / made if made else None,
+        "polls_per_s": made / seconds,
+        "cpu_ms_per_poll": 1000 * spent / made if made else None,
         "cpu_share": spent / seconds,
         "server_cpu_share": server_spent / seconds,
         **summary(heartbeat.lags(begin, end)),
     }
-
-
-def _cpu(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    seconds: float = times.user + times.system
-    return seconds
 
 
 def _all_started(tally: Tally, waiters: int, *, until: float) -> float | None:

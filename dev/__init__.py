@@ -1,1 +1,1 @@
-"""Developer tooling: a real Airflow for a minute, and the demo that runs on it."""
+"""Developer tools: a real Airflow in a `with` block, and the demo that runs on it."""

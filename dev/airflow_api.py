@@ -1,4 +1,4 @@
-"""The few calls of Airflow's REST API v2 that a trial needs, the same for 3.1 to 3.3."""
+"""The few calls of Airflow's REST API v2 that the demo and the tests need, the same for 3.1 to 3.3."""
 
 from __future__ import annotations
 
@@ -13,63 +13,66 @@ PAGE = 100
 
 
 class AirflowApi:
-    """Logs in when first needed. Answers other than 2xx raise `httpx.HTTPStatusError` with the server's words."""
+    """A client that logs in at the first call.
+
+    Every method raises `httpx.HTTPStatusError`, with the body of the answer, if the status is an error.
+    """
 
     def __init__(self, url: str, username: str, password: str) -> None:
         self._credentials = {"username": username, "password": password}
-        # A proxy of the developer's must not see loopback.
+        # Calls to loopback must not go to the developer's proxy.
         self._client = httpx.Client(base_url=url, timeout=30, trust_env=False)
 
     def close(self) -> None:
-        """Close the connections."""
         self._client.close()
 
     def health(self) -> dict[str, str | None]:
-        """Status of each component by name: "healthy", "unhealthy", or None if it was never there."""
+        """The status of each component: "healthy", "unhealthy", or None if it has never run."""
         answer = self._client.get("/api/v2/monitor/health", timeout=5).raise_for_status().json()
         return {name: part["status"] for name, part in answer.items()}
 
     def warm_up(self) -> None:
-        """Let the server build the API that tasks use: it does so at the first call, and answers nobody for 3 s."""
+        """Make the server build the API that tasks use, which it does at the first call and which blocks it for 3 s."""
         self._client.get("/execution/health")
 
-    def living_jobs(self, kind: str, since: datetime) -> int:
-        """How many jobs ("SchedulerJob", "TriggererJob", "DagProcessorJob") run that started at this time or later.
+    def count_jobs(self, job_type: str, since: datetime) -> int:
+        """Count the running jobs of a type ("SchedulerJob", "TriggererJob", "DagProcessorJob") started since a time.
 
-        The health knows only one of each kind, and takes one for healthy that was killed half a minute ago.
+        `health` shows only one component of each type, and shows a killed one as healthy for half a minute.
         """
-        params = {"job_type": kind, "is_alive": True, "start_date_gte": since.isoformat()}
+        params = {"job_type": job_type, "is_alive": True, "start_date_gte": since.isoformat()}
         return int(self._call("GET", "/jobs", params=params)["total_entries"])
 
     def dag_ids(self) -> list[str]:
-        """All Dags that were parsed."""
+        """The ids of all parsed Dags."""
         return [dag["dag_id"] for dag in self._pages("/dags", "dags")]
 
     def import_errors(self) -> list[str]:
-        """One text per file that could not be parsed: its name and the traceback."""
+        """For each file that could not be parsed, its name and the traceback."""
         errors = self._pages("/importErrors", "import_errors")
         return [f"{error['filename']}\n{error['stack_trace']}" for error in errors]
 
     def unpause(self, dag_id: str) -> None:
-        """Let a Dag's runs go."""
         self._call("PATCH", f"/dags/{quote(dag_id)}", json={"is_paused": False})
 
     def add_connection(self, conn_id: str, conn_type: str, **fields: str) -> None:
-        """Make a connection."""
         body = {"connection_id": conn_id, "conn_type": conn_type, **fields}
         self._call("POST", "/connections", json=body)
 
     def delete_connection(self, conn_id: str) -> None:
-        """Delete a connection."""
         self._call("DELETE", f"/connections/{quote(conn_id)}")
 
+    def add_pool(self, name: str, slots: int) -> None:
+        """Make a pool whose slots deferred tasks hold, too."""
+        self._call("POST", "/pools", json={"name": name, "slots": slots, "include_deferred": True})
+
     def trigger(self, dag_id: str, conf: JsonObject) -> str:
-        """Start a run with these params; answer its id."""
+        """Start a run with these params, and return its id."""
         run = self._call("POST", f"/dags/{quote(dag_id)}/dagRuns", json={"logical_date": None, "conf": conf})
         return str(run["dag_run_id"])
 
     def run(self, dag_id: str, run_id: str) -> JsonObject:
-        """The run, with its `state`."""
+        """The run: `state` and more."""
         return self._call("GET", _run_path(dag_id, run_id))
 
     def set_run_state(self, dag_id: str, run_id: str, state: str) -> None:
@@ -87,16 +90,16 @@ class AirflowApi:
         self._call("PATCH", path, json={"new_state": state})
 
     def clear_task(self, dag_id: str, run_id: str, task_id: str) -> None:
-        """Let a task run again, whatever its state, as a user would in the UI."""
+        """Clear a task in any state, as a user would in the UI."""
         body = {"dag_run_id": run_id, "task_ids": [task_id], "only_failed": False, "dry_run": False}
         self._call("POST", f"/dags/{quote(dag_id)}/clearTaskInstances", json=body)
 
     def task_instances(self, dag_id: str, run_id: str) -> list[JsonObject]:
-        """The run's task instances, each with `task_id`, `map_index`, `state`, `try_number` and `triggerer_job`."""
+        """The task instances of a run: `task_id`, `map_index`, `state`, `try_number`, `triggerer_job` and more."""
         return self._pages(f"{_run_path(dag_id, run_id)}/taskInstances", "task_instances")
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str, map_index: int) -> Any:
-        """An XCom's value, None if there is none."""
+        """The value of an XCom, None if it does not exist."""
         path = f"{_run_path(dag_id, run_id)}/taskInstances/{quote(task_id)}/xcomEntries/{quote(key)}"
         try:
             return self._call("GET", path, params={"map_index": map_index})["value"]
@@ -106,7 +109,7 @@ class AirflowApi:
             raise
 
     def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int, map_index: int) -> list[JsonObject]:
-        """A try's log, triggerer included: one object a line, with `event` and mostly `timestamp` and `level`."""
+        """The lines that a try logged, also in the triggerer: `event`, and mostly `timestamp` and `level`."""
         path = f"{_run_path(dag_id, run_id)}/taskInstances/{quote(task_id)}/logs/{try_number}"
         answer = self._call("GET", path, params={"map_index": map_index, "full_content": True})
         return cast("list[JsonObject]", answer["content"])

@@ -1,4 +1,4 @@
-"""The environment of a small, quick, quiet Airflow, the same for 3.1 to 3.3."""
+"""The environment of a small and fast Airflow, the same for 3.1 to 3.3."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ USERNAME = "admin"
 
 @dataclass(frozen=True)
 class Settings:
-    """What differs from one Airflow to the next."""
+    """The settings that differ between two local Airflows."""
 
     home: Path
     dags_folder: Path
@@ -28,9 +28,9 @@ class Settings:
     log_server_port: int
 
     def environment(self, caller: Mapping[str, str]) -> dict[str, str]:
-        """Variables of the process environment; those of `caller` win.
+        """The environment of all components, in which `caller` overrides everything else.
 
-        An AIRFLOW… variable of the developer's own shell would change what is tried, so none gets through.
+        AIRFLOW… variables of the developer's shell are left out: they would change what is tested.
         """
         inherited = {name: value for name, value in os.environ.items() if "AIRFLOW" not in name.upper()}
         environment = inherited | self._options() | dict(caller)
@@ -39,7 +39,7 @@ class Settings:
         )
         environment["PYTHONUNBUFFERED"] = "1"
         for name in ("NO_PROXY", "no_proxy"):
-            # Airflow's own processes talk to each other with clients that honour a proxy.
+            # Airflow's components call each other with clients that use a proxy.
             hosts = [environment.get(name, ""), LOOPBACK, "localhost"]
             environment[name] = ",".join(host for host in hosts if host)
         return environment
@@ -52,21 +52,21 @@ class Settings:
                 "load_examples": False,
                 "executor": "LocalExecutor",
                 "parallelism": 4,
-                # A Dag with a schedule must not start by itself: `trigger_dag` unpauses the one it runs.
+                # A Dag with a schedule must not start by itself; `trigger_dag` unpauses the Dag that it runs.
                 "dags_are_paused_at_creation": True,
                 "fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
                 "auth_manager": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
                 "simple_auth_manager_users": f"{USERNAME}:admin",
                 "simple_auth_manager_passwords_file": self.home / PASSWORDS,
                 "execution_api_server_url": f"{self.url}/execution/",
-                # The default asks DNS for the machine's full name.
+                # The default asks DNS for the machine's name.
                 "hostname_callable": f"{HOSTNAME_MODULE}.hostname",
                 "min_serialized_dag_update_interval": 1,
                 "test_connection": "Enabled",
             },
             "database": {
                 "sql_alchemy_conn": self.database_url,
-                # Migrated just before: four processes need not check it again.
+                # `LocalAirflow` has just migrated it; four processes need not check that again.
                 "check_migrations": False,
             },
             "logging": {
@@ -89,7 +89,7 @@ class Settings:
                 "min_file_process_interval": 10,
                 "parsing_processes": 2,
             },
-            # Two cores that also start four processes answer late now and then.
+            # On two cores, the API sometimes answers late while all components start.
             "workers": {"execution_api_timeout": 30},
             "usage_data_collection": {"enabled": False},
         }
@@ -102,10 +102,10 @@ class Settings:
 
 
 def prepare_home(home: Path) -> str:
-    """Make the folders and files that Airflow reads at its start; answer the admin's password."""
+    """Create the folders and files that Airflow reads at its start, and return the admin's password."""
     for folder in ("components", "config", "plugins"):
         (home / folder).mkdir(parents=True, exist_ok=True)
-    # Airflow takes no fixed name for its machine, only a function that gives it.
+    # Airflow has no option for a fixed hostname, only one for a function that returns it.
     source = f'def hostname() -> str:\n    return "{LOOPBACK}"\n'
     (home / "config" / f"{HOSTNAME_MODULE}.py").write_text(source)
     password = secrets.token_urlsafe(12)

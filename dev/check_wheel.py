@@ -1,4 +1,4 @@
-"""Build the wheel, look into it, and install it into a clean environment."""
+"""Build the wheel, check its contents, and install it into a clean environment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(*command: str | Path, **environment: str) -> str:
 
 
 def check_contents(wheel: Path) -> None:
-    """The package, all of it, and its metadata: nothing else."""
+    """Exit unless the wheel holds exactly the tracked files of the package and its metadata."""
     tracked = run("git", "ls-files", PACKAGE).split()
     with ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -32,12 +32,12 @@ def check_contents(wheel: Path) -> None:
     if names - metadata != set(tracked):
         sys.exit(f"the wheel and the repository differ: {sorted((names - metadata) ^ set(tracked))}")
     if not {"LICENSE", "entry_points.txt", "METADATA"} <= {Path(name).name for name in metadata}:
-        sys.exit(f"the wheel's metadata is not whole: {sorted(metadata)}")
+        sys.exit(f"the wheel's metadata is incomplete: {sorted(metadata)}")
     print(f"{wheel.name}: {len(names)} files, {wheel.stat().st_size:,} bytes")
 
 
 def check_installed(wheel: Path, folder: Path) -> None:
-    """What a user gets who installs it beside the Airflow that the lock file names."""
+    """Install the wheel with the versions of the lock file, as a user would, and use each part once."""
     python = folder / "venv" / "bin" / "python"
     constraints = folder / "constraints.txt"
     run(UV, "export", "--frozen", "--quiet", "--no-dev", "--no-emit-project", "--no-hashes", "-o", constraints)

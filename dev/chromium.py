@@ -1,6 +1,6 @@
-"""A headless Chromium that talks to nobody but the pages it is told to open.
+"""A headless Chromium that contacts no host but those of the pages it opens.
 
-`python -m dev.chromium` installs Debian's package if there is no Chromium on this machine.
+`python -m dev.chromium` installs Debian's package if this machine has no Chromium.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dev import debian
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 INSTALL = "apt-get install -qq --no-install-recommends chromium fonts-dejavu-core"
 QUIET = (
-    # Who may do everything has no sandbox.
+    # Chromium cannot use its sandbox as root.
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -21,7 +21,7 @@ QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
-"""Arguments for a machine without a screen, without a network, and perhaps with root as its only user."""
+"""Arguments for a machine without a screen or a network, where root may be the only user."""
 
 
 class ChromiumError(RuntimeError):
@@ -29,14 +29,17 @@ class ChromiumError(RuntimeError):
 
 
 def program() -> str:
-    """The path of Chromium."""
+    """The path of Chromium.
+
+    :raises ChromiumError: If it is not installed.
+    """
     if found := next(filter(None, map(shutil.which, NAMES)), None):
         return found
     raise ChromiumError("Chromium is not installed. On Debian: apt-get install chromium")
 
 
 def install() -> None:
-    """Install Debian's package if there is no Chromium."""
+    """Install Debian's package if this machine has no Chromium."""
     try:
         program()
     except ChromiumError as error:

@@ -1,8 +1,8 @@
-"""A log server without logs.
+"""A log server that has no logs.
 
-Airflow's own log servers, one of the scheduler and one of each triggerer, listen on all of the machine's addresses
-and need a port each. Here every process writes to the same folder, and the api-server reads the logs there; it asks
-the log servers besides, and fills its own log with tracebacks when none answers. This one answers: nothing here.
+Airflow's own log servers, one for the scheduler and one for each triggerer, need a port each and listen on all of the
+machine's addresses. Here they are turned off: all components log to one folder, where the api-server reads the logs.
+But it also asks the log servers, and logs a traceback if none answers. This one answers with an empty log.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class EmptyLogServer:
-    """Listens on a free port of loopback from its making to `close`."""
+    """Listens on a free port of loopback until `close`."""
 
     def __init__(self) -> None:
         self._server = ThreadingHTTPServer((LOOPBACK, 0), _Handler)
@@ -32,6 +32,5 @@ class EmptyLogServer:
         threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
 
     def close(self) -> None:
-        """Stop listening."""
         self._server.shutdown()
         self._server.server_close()

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP as one exception, held back where a child process could be lost."""
+"""Ctrl-C, SIGTERM and SIGHUP raise one exception, delayed where it would leave a child process running."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(KeyboardInterrupt):
-    """One of `SIGNALS` arrived. A KeyboardInterrupt, so that pytest too ends its session and its fixtures."""
+    """One of `SIGNALS` arrived. A KeyboardInterrupt, so that pytest tears down its fixtures."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -21,55 +21,55 @@ class Interrupted(KeyboardInterrupt):
 
 
 class _State:
-    """Signal handlers belong to the process, and so does this."""
+    """One for the process, as its signal handlers are."""
 
-    watchers = 0
-    holders = 0
+    raise_blocks = 0
+    delay_blocks = 0
     pending: int | None = None
 
 
 def _on_signal(number: int, _frame: FrameType | None) -> None:
-    if _State.holders:
+    if _State.delay_blocks:
         _State.pending = number
     else:
         raise Interrupted(number)
 
 
 @contextmanager
-def watched() -> Iterator[None]:
-    """Turn the signals into `Interrupted` within the block. May be nested; no effect outside the main thread."""
+def raise_on_signals() -> Iterator[None]:
+    """Raise `Interrupted` in the block when a signal arrives. May be nested; no effect outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before: dict[signal.Signals, Callable[[int, FrameType | None], Any] | int | None] = {}
-    if _State.watchers == 0:
+    if _State.raise_blocks == 0:
         for number in SIGNALS:
-            # A caller that ignores a signal (nohup does) has said that it must not end us.
+            # If the caller ignores a signal, as nohup does, it must not end this process.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 before[number] = signal.signal(number, _on_signal)
-    _State.watchers += 1
+    _State.raise_blocks += 1
     try:
         yield
     finally:
-        _State.watchers -= 1
+        _State.raise_blocks -= 1
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 @contextmanager
-def held() -> Iterator[None]:
-    """Hold watched signals back within the block; the last one is raised at its end.
+def delay_signals() -> Iterator[None]:
+    """Delay `Interrupted` to the end of the block. May be nested; of several signals the last one counts.
 
-    Only the main thread is ever interrupted, so elsewhere this does nothing.
+    Python handles signals in the main thread only, so elsewhere this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _State.holders += 1
+    _State.delay_blocks += 1
     try:
         yield
     finally:
-        _State.holders -= 1
-        if _State.holders == 0 and _State.pending is not None:
+        _State.delay_blocks -= 1
+        if _State.delay_blocks == 0 and _State.pending is not None:
             number, _State.pending = _State.pending, None
             raise Interrupted(number)

@@ -1,8 +1,8 @@
-"""A real Airflow for as long as a `with` block lasts: all components, each a process of its own, on loopback.
+"""A real Airflow in a `with` block: each component is a process, and all listen on loopback only.
 
 with LocalAirflow(Path("example_dags")) as airflow:
     run_id = airflow.trigger_dag("my_dag", conf={"size": 3})
-    airflow.wait_for(lambda: airflow.api.run("my_dag", run_id)["state"] == "success", "the run's success")
+    airflow.wait_for(lambda: airflow.api.run("my_dag", run_id)["state"] == "success", "the run to succeed")
 """
 
 from __future__ import annotations
@@ -26,40 +26,47 @@ import httpx
 from dev.airflow_api import AirflowApi, JsonObject
 from dev.airflow_settings import USERNAME, Settings, prepare_home
 from dev.empty_log_server import EmptyLogServer
-from dev.interrupts import held, watched
+from dev.interrupts import delay_signals, raise_on_signals
 from dev.ports import LOOPBACK, check_port, free_port
-from dev.processes import Child, end_all
+from dev.processes import Child, stop_all
 
 T = TypeVar("T")
 
 POLL = 0.25
-# Components end within 2.5 s, but every other time a triggerer waits 10 s for a runner that has long ended. What is
-# thrown away need not end well.
+# Components stop within 2.5 s, but about every second triggerer waits 10 s for a runner that has already ended. With a
+# database of its own, it can be killed.
 GRACE = 3.0
-# But another Airflow on the same database would take the killed for living, for half a minute.
+# Another Airflow on the same database would consider killed components alive for half a minute.
 LONG_GRACE = 15.0
-# As long as a deployment waits (the default of Airflow's Helm chart for a triggerer).
+# The default of Airflow's Helm chart for a triggerer.
 STOP_GRACE = 60.0
 JOBS = {"scheduler": "SchedulerJob", "dag-processor": "DagProcessorJob", "triggerer": "TriggererJob"}
 ERROR_LINE = re.compile(r"\[(error|critical) *\]|\b(ERROR|CRITICAL)\b|^Traceback|^[\w.]*(Error|Exception)\b")
 
 
 class LocalAirflowError(RuntimeError):
-    """Airflow did not start, a component died, or what was waited for did not happen."""
+    """Airflow did not start, a component died, or a wait timed out."""
 
 
-class WaitedInVainError(LocalAirflowError, TimeoutError):
-    """What was waited for did not happen in time."""
+class WaitTimeoutError(LocalAirflowError, TimeoutError):
+    """A condition did not become true in time."""
 
 
 class LocalAirflow:
-    """Airflow with the Dags of a folder, until the block ends; then nothing of it is left running.
+    """Airflow with the Dags of a folder; all its processes end with the block.
 
-    `environment` goes to all components (connections, options) and wins over the settings made here. `home` is made
-    if need be and kept; without it a temporary one is, and is deleted unless `keep_home`. A `database_url` other than
-    the home's SQLite must name an empty or an up-to-date database. `port` 0 takes a free one. `path` is what the UI's
-    address has behind host and port, as where several Airflows share a host: "/team-a". `python` is an interpreter
-    that has Airflow. `startup_timeout` and `grace`, the time that components have to end, are in seconds.
+    :param environment: Variables for all components (connections, options); they override the settings made here.
+    :param home: AIRFLOW_HOME, which is created if it does not exist, and kept. Default: a temporary folder, which is
+        deleted unless `keep_home` is true.
+    :param database_url: An empty or up-to-date database. Default: SQLite in the home.
+    :param port: Of the UI and the API. Default: a free one.
+    :param path: The path of the UI's URL, as for one of several Airflows on a host: "/team-a".
+    :param python: An interpreter with Airflow installed.
+    :param startup_timeout: Seconds until all components must be healthy.
+    :param grace: Seconds that the components have to stop before they are killed. Default: 3, and 15 with a
+        `database_url`.
+    :raises LocalAirflowError: If Airflow does not start.
+    :raises PortBusyError: If the port is taken.
     """
 
     def __init__(
@@ -82,13 +89,13 @@ class LocalAirflow:
         self.components: dict[str, Child] = {}
         self._dags_folder = dags_folder.resolve()
         self._caller_environment = dict(environment or {})
-        self._wished_home = home
+        self._requested_home = home
         self._keep_home = keep_home or home is not None
         self._database_url = database_url
         self._triggerers = triggerers
-        self._wished_port = port
+        self._requested_port = port
         self._path = path
-        # Not resolved: a virtual environment's interpreter is a link, and its path says where its packages are.
+        # Links are not resolved: Python finds a virtual environment's packages through the path of the link.
         self._python = os.path.abspath(python) if os.sep in str(python) else str(python)  # noqa: PTH100
         self._startup_timeout = startup_timeout
         self._grace = grace if grace is not None else GRACE if database_url is None else LONG_GRACE
@@ -98,7 +105,7 @@ class LocalAirflow:
 
     def __enter__(self) -> Self:
         try:
-            with held():
+            with delay_signals():
                 environment = self._prepare()
             self._start(environment)
         except BaseException:
@@ -112,33 +119,42 @@ class LocalAirflow:
         self.close()
 
     def close(self) -> None:
-        """End all processes and tidy up; may be called again."""
-        with held():
+        """End all processes and delete temporary files; may be called more than once."""
+        with delay_signals():
             self._running.close()
 
     def trigger_dag(self, dag_id: str, conf: JsonObject | None = None, timeout: float = 60.0) -> str:
-        """Unpause the Dag, as soon as it is parsed, and start a run; answer the run's id."""
+        """Wait until the Dag is parsed, unpause it, start a run, and return its id.
+
+        :raises WaitTimeoutError: With the import errors, if the Dag is not parsed within `timeout` seconds.
+        """
         try:
             self.wait_for(lambda: dag_id in self.api.dag_ids(), f"the Dag {dag_id!r} to be parsed", timeout)
-        except WaitedInVainError as error:
+        except WaitTimeoutError as error:
             if problems := self.api.import_errors():
-                raise WaitedInVainError(f"{error}\nFiles that failed to import:\n" + "\n".join(problems)) from error
+                raise WaitTimeoutError(f"{error}\nFiles that failed to import:\n" + "\n".join(problems)) from error
             raise
         self.api.unpause(dag_id)
         return self.api.trigger(dag_id, conf or {})
 
     def task_instances(self, dag_id: str, run_id: str) -> list[JsonObject]:
-        """The run's task instances, each with `task_id`, `map_index`, `state` and `try_number`."""
+        """See `AirflowApi.task_instances`."""
         return self.api.task_instances(dag_id, run_id)
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str, map_index: int = -1) -> Any:
-        """An XCom's value, None if there is none."""
+        """See `AirflowApi.xcom`."""
         return self.api.xcom(dag_id, run_id, task_id, key, map_index)
 
-    def wait_for(self, look: Callable[[], T], what: str, timeout: float = 60.0) -> T:
-        """Look until the answer is true, and return it. Seconds; `what` completes "waited in vain for …"."""
+    def wait_for(self, condition: Callable[[], T], what: str, timeout: float = 60.0) -> T:
+        """Call `condition` until it returns a true value, and return that.
+
+        :param what: Completes the sentence "Waited 60 s for …".
+        :param timeout: Seconds.
+        :raises WaitTimeoutError: With the errors that the components have logged.
+        :raises LocalAirflowError: As soon as a component has died.
+        """
         deadline = time.monotonic() + timeout
-        while not (answer := look()):
+        while not (result := condition()):
             for child in self.components.values():
                 if child.died:
                     raise LocalAirflowError(
@@ -147,38 +163,38 @@ class LocalAirflow:
                     )
             if time.monotonic() > deadline:
                 errors = self.tail_errors() or "    (no component logged an error)"
-                raise WaitedInVainError(f"Waited {timeout:.0f} s in vain for {what}. Errors logged:\n{errors}")
+                raise WaitTimeoutError(f"Waited {timeout:.0f} s for {what}, without success. Errors logged:\n{errors}")
             time.sleep(POLL)
-        return answer
+        return result
 
     def kill(self, component: str) -> None:
-        """End a component as the system does when memory is short: SIGKILL, for all that it forked too."""
-        self._end_one(component, grace=0)
+        """Send SIGKILL to a component and to all processes that it started, as a system out of memory does."""
+        self._stop_one(component, grace=0)
 
     def stop(self, component: str) -> None:
-        """End a component as a deployment does: SIGTERM, and time to end in its own order."""
-        self._end_one(component, grace=STOP_GRACE)
+        """Send SIGTERM to a component, and kill it after a minute, as a deployment does."""
+        self._stop_one(component, grace=STOP_GRACE)
 
     def restart(self, component: str, timeout: float = 60.0) -> None:
-        """Start a component that has ended, and wait until it works."""
+        """Start a component that has ended, and wait until it is healthy."""
         since = datetime.now(UTC)
         self.components[component].start()
         kind = JOBS.get(component.rstrip("-0123456789"))
 
-        def works() -> bool:
+        def is_healthy() -> bool:
             try:
-                return bool(self.api.living_jobs(kind, since) if kind else self.api.health())
+                return bool(self.api.count_jobs(kind, since) if kind else self.api.health())
             except httpx.TransportError:
                 return False
 
-        self.wait_for(works, f"the {component} to work again", timeout)
+        self.wait_for(is_healthy, f"the {component} to be healthy again", timeout)
 
     def logs(self, component: str) -> str:
-        """All that "api-server", "scheduler", "dag-processor", or one of "triggerer-1", "triggerer-2" … wrote."""
+        """All that a component has logged: "api-server", "scheduler", "dag-processor", "triggerer-1", "triggerer-2"."""
         return self.components[component].log()
 
     def tail_errors(self, lines: int = 20) -> str:
-        """The last lines of each component's log that look like errors, "" if there are none."""
+        """The last error lines of each component's log, "" if there are none."""
         found = []
         for name, child in self.components.items():
             errors = [line for line in child.log().splitlines() if ERROR_LINE.search(line)]
@@ -186,25 +202,25 @@ class LocalAirflow:
         return "\n".join(found)
 
     def _prepare(self) -> dict[str, str]:
-        """Make all that needs no process; answer the environment of those to come."""
-        if self._wished_port:
-            check_port(self._wished_port)
-        self._running.enter_context(watched())
-        # A signal between `__enter__` and the block gets past `__exit__`.
+        """Prepare everything that needs no process; return the environment of the components."""
+        if self._requested_port:
+            check_port(self._requested_port)
+        self._running.enter_context(raise_on_signals())
+        # A signal that arrives between `__enter__` and the block would skip `__exit__`.
         atexit.register(self.close)
         self._running.callback(atexit.unregister, self.close)
-        self.home = self._wished_home or Path(tempfile.mkdtemp(prefix="local-airflow-"))
+        self.home = self._requested_home or Path(tempfile.mkdtemp(prefix="local-airflow-"))
         if not self._keep_home:
             self._running.callback(shutil.rmtree, self.home, ignore_errors=True)
         self.home = self.home.resolve()
         self.password = prepare_home(self.home)
         log_server = EmptyLogServer()
         self._running.callback(log_server.close)
-        self._port = self._wished_port or free_port()
+        self._port = self._requested_port or free_port()
         self.url = f"http://{LOOPBACK}:{self._port}{self._path}"
         self.api = AirflowApi(self.url, self.username, self.password)
         self._running.callback(self.api.close)
-        self._running.callback(self._end)
+        self._running.callback(self._stop)
         settings = Settings(
             home=self.home,
             dags_folder=self._dags_folder,
@@ -217,7 +233,7 @@ class LocalAirflow:
     def _start(self, environment: Mapping[str, str]) -> None:
         deadline = time.monotonic() + self._startup_timeout
         self._started_at = datetime.now(UTC)
-        # Most of its start is imports and it needs no table before the first request, so it need not wait.
+        # Started before the migration: it first imports for seconds, and needs no table before the first call.
         self._child("api-server", ["api-server", "--host", LOOPBACK, "--port", str(self._port)], environment)
         self._migrate(environment, deadline)
         self._child("dag-processor", ["dag-processor"], environment)
@@ -226,7 +242,7 @@ class LocalAirflow:
             self._child(f"triggerer-{number}", ["triggerer", "--skip-serve-logs"], environment)
         try:
             self.wait_for(self._is_ready, "all components to be healthy", deadline - time.monotonic())
-        except WaitedInVainError as error:
+        except WaitTimeoutError as error:
             tails = "\n".join(f"{name}:\n{child.tail(15)}" for name, child in self.components.items())
             raise LocalAirflowError(f"Airflow was not ready in time; health: {self._health}\n{tails}") from error
 
@@ -242,21 +258,21 @@ class LocalAirflow:
     def _child(self, name: str, arguments: list[str], environment: Mapping[str, str]) -> Child:
         command = [self._python, "-m", "airflow", *arguments]
         log_file = self.home / "components" / f"{name}.log"
-        # Airflow notes the user's name with each job, which so tells one triggerer from another.
+        # Airflow stores the user's name with each job, so this tells one triggerer from another.
         environment = {**environment, "LOGNAME": name}
         child = Child(name, command, environment=environment, log_file=log_file, cwd=self.home)
         self.components[name] = child
         child.start()
         return child
 
-    def _end_one(self, component: str, grace: float) -> None:
+    def _stop_one(self, component: str, grace: float) -> None:
         child = self.components[component]
         if not grace:
             child.kill()
-        end_all([child], grace)
+        stop_all([child], grace)
 
-    def _end(self) -> None:
-        end_all(self.components.values(), self._grace)
+    def _stop(self) -> None:
+        stop_all(self.components.values(), self._grace)
 
     def _is_ready(self) -> bool:
         try:
@@ -269,7 +285,7 @@ class LocalAirflow:
         if any(status != "healthy" for status in self._health.values()):
             return False
         numbers = {"triggerer": self._triggerers}
-        if any(self.api.living_jobs(job, self._started_at) < numbers.get(name, 1) for name, job in JOBS.items()):
+        if any(self.api.count_jobs(job, self._started_at) < numbers.get(name, 1) for name, job in JOBS.items()):
             return False
         has_files = any(self._dags_folder.rglob("*.py"))
         return not has_files or bool(self.api.dag_ids() or self.api.import_errors())

@@ -8,11 +8,11 @@ LOOPBACK = "127.0.0.1"
 
 
 class PortBusyError(RuntimeError):
-    """The wished port is taken."""
+    """A port is taken."""
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
+    """A port that is free at this moment."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
@@ -22,7 +22,7 @@ def free_port() -> int:
 def check_port(port: int) -> None:
     """Raise `PortBusyError` if a server could not listen on this port now."""
     with socket.socket() as probe:
-        # As servers do: connections of a server that ended a moment ago must not count.
+        # As servers do: the port counts as free while connections of an earlier server are still closing.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))

@@ -1,9 +1,9 @@
-"""A throwaway PostgreSQL for as long as a `with` block lasts, on a unix socket only.
+"""A temporary PostgreSQL in a `with` block, on a unix socket only.
 
 with Postgres() as postgres:
     LocalAirflow(…, database_url=postgres.url)
 
-`python -m dev.postgres` installs Debian's package if there is no server on this machine.
+`python -m dev.postgres` installs Debian's package if this machine has no PostgreSQL.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from types import TracebackType
 from typing import Self
 
 from dev import debian
-from dev.interrupts import held
-from dev.processes import Child, end_all
+from dev.interrupts import delay_signals
+from dev.processes import Child, stop_all
 
 DEBIAN = Path("/usr/lib/postgresql")
 SYSTEM_USER = "postgres"
 DATABASE_USER = "airflow"
-START_TIME = 30.0
+START_TIMEOUT = 30.0
 GRACE = 5.0
-# Nobody needs the data after a crash of the machine.
+# The data need not survive a crash of the machine, so the server is made faster.
 OPTIONS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200", "listen_addresses=")
-# The package would start a server of its own, now and whenever the machine starts.
+# By default, the package also starts a server, now and at each boot.
 INSTALL = """
 set -e
 no_server=/etc/postgresql-common/createcluster.d/no-main-cluster.conf
@@ -46,9 +46,11 @@ class PostgresError(RuntimeError):
 
 
 class Postgres:
-    """A PostgreSQL with an empty database, until the block ends; then nothing of it is left.
+    """A PostgreSQL with an empty database; the server and its data are removed at the end of the block.
 
-    It refuses to run as root, and so runs as the package's user then.
+    PostgreSQL refuses to run as root: for root, it runs as the package's user.
+
+    :raises PostgresError: If PostgreSQL is missing or does not start.
     """
 
     def __init__(self) -> None:
@@ -58,7 +60,7 @@ class Postgres:
 
     def __enter__(self) -> Self:
         try:
-            with held():
+            with delay_signals():
                 child = self._start(server_programs())
             self._wait_until_ready(child)
         except BaseException:
@@ -72,13 +74,13 @@ class Postgres:
         self.close()
 
     def close(self) -> None:
-        """End the server and delete its data; may be called again."""
-        with held():
+        """End the server and delete its data; may be called more than once."""
+        with delay_signals():
             self._running.close()
 
     def _start(self, programs: Path) -> Child:
         user = SYSTEM_USER if os.geteuid() == 0 else None
-        folder = Path(tempfile.mkdtemp(prefix="throwaway-postgres-"))
+        folder = Path(tempfile.mkdtemp(prefix="temporary-postgres-"))
         self._running.callback(shutil.rmtree, folder, ignore_errors=True)
         if user:
             shutil.chown(folder, user)
@@ -96,10 +98,10 @@ class Postgres:
             log_file=folder / "postgres.log",
             cwd=folder,
             user=user,
-            # SIGTERM would wait for its clients.
-            end_signal=SIGINT,
+            # After SIGTERM, it would wait until all clients have disconnected.
+            stop_signal=SIGINT,
         )
-        self._running.callback(end_all, [child], GRACE)
+        self._running.callback(stop_all, [child], GRACE)
         child.start()
         self.pid = child.pid
         self.url = f"postgresql+psycopg2://{DATABASE_USER}@/postgres?host={folder}"
@@ -107,7 +109,7 @@ class Postgres:
         return child
 
     def _wait_until_ready(self, child: Child) -> None:
-        deadline = time.monotonic() + START_TIME
+        deadline = time.monotonic() + START_TIMEOUT
         while subprocess.run(self._is_ready, check=False).returncode:
             if child.died or time.monotonic() > deadline:
                 raise PostgresError(f"PostgreSQL did not start. The end of its log:\n{child.tail()}")
@@ -115,7 +117,10 @@ class Postgres:
 
 
 def server_programs() -> Path:
-    """The folder of `initdb` and `postgres`: Debian's newest, which are not in the PATH, or else those in the PATH."""
+    """The folder of `initdb` and `postgres`: Debian's newest version, which is not in the PATH, else that in the PATH.
+
+    :raises PostgresError: If there is none.
+    """
     versions = [folder for folder in DEBIAN.glob("*/bin") if (folder / "initdb").exists()]
     if versions:
         return max(versions, key=lambda folder: float(folder.parent.name))
@@ -125,7 +130,7 @@ def server_programs() -> Path:
 
 
 def install() -> None:
-    """Install Debian's package if there is no server."""
+    """Install Debian's package if this machine has no PostgreSQL."""
     try:
         server_programs()
     except PostgresError as error:

@@ -1,4 +1,4 @@
-"""A child process with its log in a file, in a session of its own, whose end is certain."""
+"""Child processes that log to a file and that can be ended together with everything they started."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from dev.interrupts import held
+import psutil
 
-TICK = 0.05
-KILL_TIME = 5.0
+from dev.interrupts import delay_signals
+
+POLL_SECONDS = 0.05
+KILL_TIMEOUT = 5.0
 
 
 class Child:
-    """One process and everything it forks. Its name is for people, its log holds stdout and stderr.
+    """A process in a session of its own, and everything that it starts.
 
-    `user` is whom it runs as, if not as ourselves; `end_signal` asks it to end.
+    :param name: Used in messages.
+    :param log_file: Receives stdout and stderr.
+    :param user: The system user that it runs as. Default: the current one.
+    :param stop_signal: The signal that makes it end in an orderly way.
     """
 
     def __init__(
@@ -32,7 +37,7 @@ class Child:
         log_file: Path,
         cwd: Path,
         user: str | None = None,
-        end_signal: signal.Signals = signal.SIGTERM,
+        stop_signal: signal.Signals = signal.SIGTERM,
     ) -> None:
         self.name = name
         self.command = list(command)
@@ -40,17 +45,17 @@ class Child:
         self._environment = dict(environment)
         self._cwd = cwd
         self._user = user
-        self._end_signal = end_signal
+        self._stop_signal = stop_signal
         self._process: subprocess.Popen[bytes] | None = None
-        self._gone = False
-        self._asked_to_end = False
+        self._session_ended = False
+        self._stop_requested = False
 
     def start(self) -> None:
-        """Start it, or start it anew; the log goes on."""
+        """Start the process, or start it again; the log file is appended to."""
         if self.pid is not None:
             raise RuntimeError(f"{self.name} is already running")
-        # A signal between the fork and the assignment would leave a child that nobody knows.
-        with held(), self.log_file.open("ab") as log:
+        # A signal between the fork and the assignment would leave a process that cannot be ended.
+        with delay_signals(), self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command,
                 cwd=self._cwd,
@@ -59,120 +64,111 @@ class Child:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 user=self._user,
-                # Keeps a Ctrl-C in the terminal from its children: they end in our order, not all at once.
+                # Ctrl-C in the terminal does not reach another session: the caller decides in which order to stop.
                 start_new_session=True,
             )
-            # For a signal between the start and the `with` or `try` that would end it.
+            # For a signal that arrives after the start and before the caller's `with` or `try`.
             atexit.register(self.kill)
-            self._gone = False
-            self._asked_to_end = False
+            self._session_ended = False
+            self._stop_requested = False
 
     @property
     def pid(self) -> int | None:
-        """Process id, which is also the id of its group and session; None when nothing of it is left."""
-        if self._process is None or self._gone:
+        """The process id, also that of the session; None if no process of the session is alive."""
+        if self._process is None or self._session_ended:
             return None
-        # Remembered, because the system may give the id to somebody else later.
-        self._gone = self._process.poll() is not None and not session_members(self._process.pid)
-        return None if self._gone else self._process.pid
+        # Stored, because the system may give the id to another process later.
+        self._session_ended = self._process.poll() is not None and not session_members(self._process.pid)
+        return None if self._session_ended else self._process.pid
 
     @property
     def exit_code(self) -> int | None:
-        """What the process ended with, None before that."""
+        """The exit code of the process, None before it has ended."""
         return None if self._process is None else self._process.poll()
 
     @property
     def died(self) -> bool:
-        """Whether it ended although nobody asked it to."""
-        return self.exit_code is not None and not self._asked_to_end
+        """Whether the process ended before `stop` or `kill` was called."""
+        return self.exit_code is not None and not self._stop_requested
 
-    def ask_to_end(self) -> None:
-        """Send its end signal to the process itself, so that it ends in its own order what it forked."""
-        self._asked_to_end = True
+    def stop(self) -> None:
+        """Send the stop signal to the process alone, so that it can stop its own children in order."""
+        self._stop_requested = True
         if self.pid is not None and self._process is not None:
-            self._process.send_signal(self._end_signal)
-            # One that was frozen could not end.
+            self._process.send_signal(self._stop_signal)
+            # A frozen process would not handle the signal.
             self.send_to_all(signal.SIGCONT)
 
     def kill(self) -> None:
-        """Send SIGKILL to it and to everything that it forked."""
-        self._asked_to_end = True
+        """Send SIGKILL to the whole session."""
+        self._stop_requested = True
         self.send_to_all(signal.SIGKILL)
 
     def send_to_all(self, number: signal.Signals) -> None:
-        """Send a signal to it and to everything that it forked, for instance SIGSTOP to freeze them."""
+        """Send a signal to the whole session, for instance SIGSTOP to freeze it."""
         if (session := self.pid) is None:
             return
-        for pid in session_members(session):
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+        for process in session_members(session):
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
     def log(self) -> str:
-        """All that it wrote so far."""
+        """Everything that the process has logged so far."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
     def tail(self, lines: int = 30) -> str:
-        """The last lines of its log, indented to stand in an error message."""
+        """The last lines of the log, indented for an error message."""
         last = self.log().splitlines()[-lines:] or ["(its log is empty)"]
         return "\n".join(f"    {line}" for line in last)
 
 
-def end_all(children: Iterable[Child], grace: float) -> None:
-    """End them together: each is asked to, and after `grace` seconds all that is left of them is killed."""
-    left = [child for child in children if child.pid is not None]
-    for child in left:
-        child.ask_to_end()
-    left = _wait(left, grace)
-    deadline = time.monotonic() + KILL_TIME
-    while left and time.monotonic() < deadline:
+def stop_all(children: Iterable[Child], grace: float) -> None:
+    """Stop all children at once, and kill those that are still alive after `grace` seconds.
+
+    :raises RuntimeError: If a process survives SIGKILL.
+    """
+    alive = [child for child in children if child.pid is not None]
+    for child in alive:
+        child.stop()
+    alive = _wait(alive, grace)
+    deadline = time.monotonic() + KILL_TIMEOUT
+    while alive and time.monotonic() < deadline:
         # Repeated, because a process may fork between the listing and the kill.
-        for child in left:
+        for child in alive:
             child.kill()
-        left = _wait(left, TICK)
-    if left:
-        names = ", ".join(f"{child.name} (session {child.pid})" for child in left)
-        raise RuntimeError(f"Processes that SIGKILL did not end within {KILL_TIME} s: {names}")
+        alive = _wait(alive, POLL_SECONDS)
+    if alive:
+        names = ", ".join(f"{child.name} (session {child.pid})" for child in alive)
+        raise RuntimeError(f"SIGKILL did not end these processes within {KILL_TIMEOUT} s: {names}")
 
 
 def _wait(children: list[Child], seconds: float) -> list[Child]:
-    """Answer those that are still there after at most so many seconds."""
+    """Wait until all have ended, for at most so many seconds; return those that are still alive."""
     deadline = time.monotonic() + seconds
-    while (left := [child for child in children if child.pid is not None]) and time.monotonic() < deadline:
-        time.sleep(TICK)
-    return left
+    while (alive := [child for child in children if child.pid is not None]) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return alive
 
 
-def session_members(session: int) -> list[int]:
-    """Living processes of a session.
+def session_members(session: int) -> list[psutil.Process]:
+    """The processes of a session, without zombies.
 
-    Airflow 3.3 gives each task a process group of its own, so a group's id does not reach everything that a
-    component forked; the session's id does.
+    Airflow 3.3 puts each task into a process group of its own, and a process whose parent has died is no longer among
+    its descendants; all of them stay in the session. psutil does not know sessions.
     """
     members = []
-    for pid in _living():
-        try:
-            if os.getsid(pid) == session:
-                members.append(pid)
-        except (ProcessLookupError, PermissionError):
-            continue
+    for pid in psutil.pids():
+        with suppress(ProcessLookupError, PermissionError, psutil.NoSuchProcess):
+            if os.getsid(pid) == session and (process := psutil.Process(pid)).status() != psutil.STATUS_ZOMBIE:
+                members.append(process)
     return members
 
 
-def _living() -> list[int]:
-    """Ids of all processes but zombies."""
-    processes = Path("/proc")
-    if not (processes / "self" / "stat").exists():
-        listing = subprocess.run(["ps", "-axo", "pid=,stat="], capture_output=True, text=True, check=True).stdout
-        return [int(pid) for pid, state in map(str.split, listing.splitlines()) if not state.startswith("Z")]
-    living = []
-    for folder in processes.iterdir():
-        if not folder.name.isdigit():
-            continue
-        try:
-            # "pid (any name) state …": the name may hold spaces and brackets.
-            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if state != "Z":
-            living.append(int(folder.name))
-    return living
+def cpu_seconds(process: psutil.Process) -> float:
+    """CPU time of a process and of its children that have ended, user and system.
+
+    :raises psutil.NoSuchProcess: If the process has ended.
+    """
+    times = process.cpu_times()
+    seconds: float = times.user + times.system + times.children_user + times.children_system
+    return seconds

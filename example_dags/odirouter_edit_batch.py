@@ -14,8 +14,8 @@ with DAG(
     doc_md="""
     ### Edit all photographs of a folder
 
-    One task submits an edit for each photograph, waits for all of them in one trigger, and lands them. A retry submits
-    only what is missing. Instead of a task that lists the edits, `edits` may be the path of a `.jsonl` or `.csv` file.
+    One task submits an edit for each photograph, waits for all of them in one trigger, and lands their outputs. A retry
+    submits only the missing edits. Instead of a task's list, `edits` can be the path of a `.jsonl` or `.csv` file.
     """,
     params={
         "folder": Param("/data/photos", type="string"),
@@ -25,7 +25,7 @@ with DAG(
 
     @task
     def photographs(params: dict[str, str] | None = None) -> list[dict[str, str]]:
-        """List the edits: what they have in common are the operator's defaults."""
+        """List the edits; parameters that are the same for all are the operator's ``defaults``."""
         from airflow.sdk import ObjectStoragePath
 
         found = sorted(ObjectStoragePath((params or {})["folder"]).glob("*.png"))
@@ -36,6 +36,7 @@ with DAG(
         edits=photographs(),
         defaults={"prompt": "Put it on a plain white background", "output_format": "webp"},
         output_path="{{ params.output_path }}",
+        if_exists="overwrite",  # a new run replaces the pictures of the run before it, which have the same names
         retries=2,
         retry_delay=timedelta(minutes=1),
     )

@@ -1,4 +1,4 @@
-"""One edit after the other: the manifest of the first is the input of the second."""
+"""Two edits, one after the other: the manifest of the first is the input of the second."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ with DAG(
     ### Cut out, then put on a new background
 
     The folder can be in any object store: trigger it with an `output_path` such as `s3://aws_default@shop/edited`,
-    where `aws_default` is the Airflow connection. Dags that are scheduled by the asset find in its event what was made.
+    where `aws_default` is the Airflow connection. A Dag that is scheduled by the asset finds the outputs in its event.
     """,
     params={
         "image": Param("/data/photos/coffee.png", type="string"),

@@ -12,8 +12,8 @@ with DAG(
     doc_md="""
     ### Edit a photograph
 
-    Trigger it with the path of a picture that the workers can read. The edited picture lands in `output_path`;
-    the task's return value, the *manifest*, says under which name.
+    Trigger it with the path of a picture that the workers can read. The edited picture is written to `output_path`;
+    the task's return value, the *manifest*, has its path.
     """,
     params={
         "image": Param("/data/photos/coffee.png", type="string"),

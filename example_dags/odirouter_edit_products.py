@@ -10,8 +10,8 @@ with DAG(
     doc_md="""
     ### Edit a photograph of every product
 
-    The list comes from an upstream task. Each product becomes a mapped task of its own, which can be retried, cleared
-    and cancelled alone; while OdiRouter works, none of them holds a worker.
+    The list comes from an upstream task. Each product becomes a mapped task instance, which can be retried, cleared
+    and cancelled separately; while OdiRouter works, none of them holds a worker.
     """,
     params={
         "folder": Param("/data/photos", type="string"),

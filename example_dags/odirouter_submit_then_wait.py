@@ -13,8 +13,8 @@ with DAG(
     doc_md="""
     ### Submit early, wait late
 
-    The first task only submits. Whatever else the Dag has to do can run beside the edit; the sensor waits for it in
-    the end, without a worker, and brings the pictures home.
+    The first task only submits. Other tasks of the Dag can run during the edit; the sensor waits for its end, without
+    a worker, and lands the pictures.
     """,
     params={
         "image": Param("/data/photos/coffee.png", type="string"),

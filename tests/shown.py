@@ -1,4 +1,4 @@
-"""All that a log, a debugger or an error reporter may show of an error."""
+"""What a log, a debugger or an error reporter can show of an error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OURS = airflow_provider_odirouter.__path__[0]
 
 
 def chain_of(error: BaseException | None) -> Iterator[BaseException]:
-    """Walk an error and what it came from, once each."""
+    """Yield an error, its causes and its contexts, each once."""
     seen: list[BaseException] = []
     todo = [error]
     while todo:

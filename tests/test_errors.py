@@ -1,4 +1,4 @@
-"""The tree of errors, and what each says of itself."""
+"""The tree of errors, and the facts and texts of each class."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ from airflow_provider_odirouter.errors import (
     InvalidParametersError,
     LandingError,
     LostSubmitError,
+    NamesTakenError,
     NoAnswerError,
     NoBalanceError,
     NoOutputError,
     NotSentError,
     OdiRouterError,
+    OutputExistsError,
     PathNotFoundError,
     PrivateAddressError,
     Problem,
@@ -44,17 +46,19 @@ from airflow_provider_odirouter.errors import (
     RequestNotFoundError,
     RequestRefusedError,
     RequestTimeoutError,
-    RequestUnwatchedError,
+    RequestUnreachableError,
     ServiceError,
     StorageError,
     TransportError,
     UnreadableAnswerError,
+    UnusablePathError,
 )
 
 FACTS: dict[type[OdiRouterError], tuple[bool, bool]] = {
-    # passing: the same call may succeed a moment later; retry_helps: a new try of the task can cure it
+    # is_transient: the same call may succeed a moment later; retry_helps: a retry of the task may succeed
     OdiRouterError: (False, True),
     InvalidParametersError: (False, False),
+    NamesTakenError: (False, False),
     ConnectionSettingsError: (False, False),
     EnvironmentSettingsError: (False, True),
     ConnectionNotFoundError: (True, True),
@@ -78,7 +82,7 @@ FACTS: dict[type[OdiRouterError], tuple[bool, bool]] = {
     RequestCanceledError: (False, True),
     RequestTimeoutError: (False, True),
     RequestLostError: (False, True),
-    RequestUnwatchedError: (False, True),
+    RequestUnreachableError: (False, True),
     BatchFailedError: (False, True),
     BatchRefusedError: (False, False),
     BatchStateError: (False, False),
@@ -88,6 +92,8 @@ FACTS: dict[type[OdiRouterError], tuple[bool, bool]] = {
     FileExpiredError: (False, True),
     PrivateAddressError: (False, False),
     StorageError: (False, True),
+    UnusablePathError: (False, False),
+    OutputExistsError: (False, True),
 }
 
 
@@ -112,25 +118,23 @@ def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
     assert list(drawn(errors.__doc__)) == list(tree())
 
 
-def test_every_line_of_the_tree_says_what_the_class_is() -> None:
+def test_every_line_of_the_tree_describes_its_class() -> None:
     lines = re.findall(r"^ +[│├└─ ]*[├└]── \w+Error.*$", errors.__doc__ or "", re.MULTILINE)
     assert len(lines) == len(FACTS) - 1
     assert [line for line in lines if not re.search(r"Error +\S", line)] == []
 
 
-def test_the_table_of_facts_misses_no_class() -> None:
+def test_the_table_of_facts_has_every_class() -> None:
     assert {kind.__name__ for kind in FACTS} == {"OdiRouterError", *dict(tree())}
 
 
 @pytest.mark.parametrize(("kind", "facts"), FACTS.items(), ids=lambda value: getattr(value, "__name__", None))
-def test_each_class_says_whether_it_passes_and_whether_a_retry_helps(
-    kind: type[OdiRouterError], facts: tuple[bool, bool]
-) -> None:
-    assert (kind.passing, kind.retry_helps) == facts
+def test_each_class_has_its_facts(kind: type[OdiRouterError], facts: tuple[bool, bool]) -> None:
+    assert (kind.is_transient, kind.retry_helps) == facts
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FACTS if kind.passing], ids=lambda kind: kind.__name__)
-def test_what_passes_is_worth_a_retry(kind: type[OdiRouterError]) -> None:
+@pytest.mark.parametrize("kind", [kind for kind in FACTS if kind.is_transient], ids=lambda kind: kind.__name__)
+def test_a_retry_helps_after_every_transient_error(kind: type[OdiRouterError]) -> None:
     assert kind.retry_helps
 
 
@@ -148,19 +152,17 @@ def test_what_passes_is_worth_a_retry(kind: type[OdiRouterError]) -> None:
     ],
     ids=str,
 )
-def test_the_text_names_what_happened_the_vendors_words_the_request_and_what_to_do(
-    details: dict[str, str], text: str
-) -> None:
+def test_the_text_has_event_vendor_request_and_advice_in_order(details: dict[str, str], text: str) -> None:
     assert str(OdiRouterError("It rained.", **details)) == text
 
 
-def test_a_class_brings_its_own_advice_which_one_error_can_replace_or_drop() -> None:
+def test_an_error_can_replace_or_drop_the_advice_of_its_class() -> None:
     assert str(StorageError("The disk is full.")) == (
-        "The disk is full. Check the path, its permissions and the free space, then retry."
+        "The disk is full. Check the path, its permissions and the free space; a retry may succeed then."
     )
     assert str(StorageError("The disk is full.", advice="Delete something.")) == "The disk is full. Delete something."
     assert str(StorageError("The disk is full.", advice="")) == "The disk is full."
-    assert StorageError.advice == "Check the path, its permissions and the free space, then retry."
+    assert StorageError.advice == "Check the path, its permissions and the free space; a retry may succeed then."
 
 
 def test_every_broken_rule_has_a_line() -> None:
@@ -172,7 +174,7 @@ def test_every_broken_rule_has_a_line() -> None:
         "  - n: is too large",
         "  - images[2]: is empty",
     ]
-    assert str(error).endswith("nothing was sent, nothing was paid, and a retry would fail in the same way.")
+    assert str(error).endswith("Correct this; nothing was sent, and nothing was paid.")
 
 
 def test_one_broken_rule_is_one_parameter() -> None:
@@ -180,7 +182,7 @@ def test_one_broken_rule_is_one_parameter() -> None:
     assert str(error).startswith("1 parameter of e cannot be used:\n  - n: is too large\n")
 
 
-def test_broken_rules_are_a_value_error_too() -> None:
+def test_invalid_parameters_are_a_value_error() -> None:
     assert issubclass(InvalidParametersError, ValueError)
 
 
@@ -189,14 +191,34 @@ def test_broken_rules_are_a_value_error_too() -> None:
     [kind for kind in FACTS if kind not in (OdiRouterError, AnswerError, RequestError)],
     ids=lambda kind: kind.__name__,
 )
-def test_every_error_that_is_raised_says_what_to_do(kind: type[OdiRouterError]) -> None:
-    told_by_polling = {RequestTimeoutError, RequestUnwatchedError}
-    assert bool(kind.advice) is (kind not in told_by_polling)
+def test_every_error_that_is_raised_has_advice(kind: type[OdiRouterError]) -> None:
+    advised_by_polling = {RequestTimeoutError, RequestUnreachableError}
+    assert bool(kind.advice) is (kind not in advised_by_polling)
+
+
+@pytest.mark.parametrize("kind", FACTS, ids=lambda kind: kind.__name__)
+def test_the_advice_of_a_last_try_is_to_clear_the_task_and_not_a_retry(kind: type[OdiRouterError]) -> None:
+    last = kind.last_advice or kind.advice
+    assert not re.search(r"\ba retry\b", last, re.IGNORECASE)
+    assert not last or re.search(r"\bclear the task\b", last, re.IGNORECASE)
+    if "advice" in vars(kind):
+        assert "last_advice" in vars(kind) or not kind.last_advice, "the advice for a last try is that of its parent"
+
+
+def test_an_advice_of_its_own_replaces_that_for_a_last_try_too() -> None:
+    error = StorageError("The disk is full.", advice="Delete something.")
+    error.be_last()
+    assert str(error) == "The disk is full. Delete something."
+    error.advise("A retry may succeed.", "Clear the task.")
+    assert str(error) == "The disk is full. A retry may succeed."
+    error.be_last()
+    error.be_last()
+    assert str(error) == "The disk is full. Clear the task."
 
 
 def test_errors_survive_pickling_and_copying() -> None:
     errors: list[OdiRouterError] = [
-        RequestLostError("Gone.", vendor="What?", request_id="mmsu_1", advice="Ask."),
+        RequestLostError("It is missing.", vendor="What?", request_id="mmsu_1", advice="Ask."),
         RejectedError("No.", status_code=422, code="E1", vendor="Bad size"),
         UnreadableAnswerError("A page.", status_code=200),
         InvalidParametersError("e", [Problem("n", "is 0"), Problem("size", "is small")]),
@@ -211,7 +233,7 @@ def test_errors_survive_pickling_and_copying() -> None:
     ("kind", "text"),
     [
         (RequestFailedError, "It ended. A retry submits a new request."),
-        (RequestRefusedError, "It ended. Change the prompt or the pictures; a retry would be refused again."),
+        (RequestRefusedError, "It ended. Change the prompt or the pictures: OdiRouter would refuse them again."),
         (RequestCanceledError, "It ended. Find out who cancelled it; a retry submits a new request."),
     ],
 )
@@ -219,11 +241,11 @@ def test_the_end_of_a_request_says_what_a_retry_does(kind: type[RequestError], t
     assert str(kind("It ended.")) == text
 
 
-def test_the_pure_rooms_import_neither_airflow_nor_anything_that_opens_a_socket() -> None:
-    rooms = ["errors", "models", "polling", "protocol"]
+def test_the_pure_layers_import_neither_airflow_nor_http() -> None:
+    layers = ["errors", "models", "lifecycle.polling", "protocol"]
     code = (
         "import sys\n"
-        + "".join(f"import airflow_provider_odirouter.{room}\n" for room in rooms)
+        + "".join(f"import airflow_provider_odirouter.{layer}\n" for layer in layers)
         + "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

@@ -1,4 +1,4 @@
-"""What may be sent and kept, in one place: everything else is named before anything is paid."""
+"""Values that can be sent as JSON and stored; all others are reported before anything is paid."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Number(IntEnum):
 
 
 class Rude:
-    """An object that cannot even be shown."""
+    """An object that cannot be shown: its ``repr`` raises."""
 
     def __repr__(self) -> str:
         raise RuntimeError("no repr")
@@ -82,11 +82,11 @@ def problems(value: Any, **options: Any) -> dict[str, str]:
         {"deep": deep(MAX_DEPTH - 1)},
     ],
 )
-def test_plain_json_comes_back_as_it_is(value: dict[str, Any]) -> None:
+def test_plain_json_is_returned_unchanged(value: dict[str, Any]) -> None:
     assert json_object("e", value) == value
 
 
-def test_it_is_a_copy_of_plain_values_that_no_one_else_can_change() -> None:
+def test_the_result_is_a_copy_in_plain_values() -> None:
     inner = [1, (2,)]
     given = {"list": inner, "colour": Colour.BLUE, "number": Number.ONE, "view": {"a": 1}}
     plain = json_object("e", given)
@@ -101,52 +101,52 @@ def test_it_is_a_copy_of_plain_values_that_no_one_else_can_change() -> None:
     ("value", "message"),
     [
         ("a\0b", "holds a NUL character"),
-        ("a\ud83d", r"holds half a character ('\ud83d')"),
+        ("a\ud83d", r"holds a lone surrogate ('\ud83d')"),
         (2**63, "is a whole number of more than 64 bits"),
         (10**5000, "is a whole number of more than 64 bits"),
-        (float("nan"), "is infinite or no number"),
-        (float("-inf"), "is infinite or no number"),
-        (b"bytes", "is no JSON, but of the type bytes"),
-        ({1, 2}, "is no JSON, but of the type set"),
-        (Decimal(1), "is no JSON, but of the type Decimal"),
-        (Path("/cup.png"), "is no JSON, but of the type PosixPath"),
-        (iter([1]), "is no JSON, but of the type list_iterator"),
-        (Rude(), "is no JSON, but of the type Rude"),
+        (float("nan"), "is infinite or not a number"),
+        (float("-inf"), "is infinite or not a number"),
+        (b"bytes", "is not JSON: its type is bytes"),
+        ({1, 2}, "is not JSON: its type is set"),
+        (Decimal(1), "is not JSON: its type is Decimal"),
+        (Path("/cup.png"), "is not JSON: its type is PosixPath"),
+        (iter([1]), "is not JSON: its type is list_iterator"),
+        (Rude(), "is not JSON: its type is Rude"),
         (Broken(), "cannot be read: RuntimeError"),
-        ({1: "a"}, "has a key that is no text, but of the type int"),
+        ({1: "a"}, "has a key that is not text: its type is int"),
         ({"a\0": 1}, "has a key that holds a NUL character"),
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_is_not_is_named_with_its_place(value: Any, message: str) -> None:
+def test_each_invalid_value_is_named_with_its_position(value: Any, message: str) -> None:
     assert problems({"a": [1, {"b": value}]})["parameters.a[1].b"].startswith(message)
     assert next(iter(problems({"b": value}, name=""))) == "b"
 
 
 @pytest.mark.parametrize("value", [deep(MAX_DEPTH + 1), deep(10_000), endless()], ids=["deep", "deeper", "endless"])
-def test_what_is_too_deep_is_refused(value: Any) -> None:
+def test_too_deep_values_are_refused(value: Any) -> None:
     [message] = problems({"a": value}).values()
-    assert message == f"lies more than {MAX_DEPTH} lists and objects deep"
+    assert message == f"is nested more than {MAX_DEPTH} lists and objects deep"
 
 
-def test_what_is_too_much_is_refused() -> None:
+def test_too_many_values_are_refused() -> None:
     [message] = problems({"a": wide()}).values()
     assert "more than 100,000 values" in message
 
 
 @pytest.mark.parametrize("key", ["__classname__", "__id__", "__type", "__var", "__data__", "__version__"])
-def test_a_name_that_airflow_would_take_for_its_own_is_refused(key: str) -> None:
-    assert problems({"a": {key: "x"}}) == {f"parameters.a.{key}": "is a name that Airflow keeps for itself"}
+def test_a_key_that_airflow_reserves_is_refused(key: str) -> None:
+    assert problems({"a": {key: "x"}}) == {f"parameters.a.{key}": "is a key that Airflow reserves"}
 
 
 @pytest.mark.parametrize("value", [None, "prompt", b"", 1, [["prompt", "x"]], ("a",), {"a"}, Rude()], ids=type)
-def test_what_is_no_object_is_refused(value: Any) -> None:
+def test_a_value_that_is_not_an_object_is_refused(value: Any) -> None:
     expected = f"must be a JSON object (a dictionary), not {type(value).__name__}"
     assert problems(value) == {"parameters": expected}
     assert problems(value, name="") == {"parameters": expected}
 
 
-def test_all_that_is_wrong_is_named_at_once() -> None:
+def test_all_problems_are_listed_at_once() -> None:
     assert list(problems({"a": "\0", "b": [b"", {"c": 2**64}]})) == [
         "parameters.a",
         "parameters.b[0]",
@@ -154,6 +154,6 @@ def test_all_that_is_wrong_is_named_at_once() -> None:
     ]
 
 
-def test_what_is_not_known_yet_is_not_looked_at() -> None:
+def test_templates_are_not_checked() -> None:
     value = {"a": "{{ \0 }}", "b": "\0"}
-    assert list(problems(value, is_open=lambda one: isinstance(one, str) and "{{" in one)) == ["parameters.b"]
+    assert list(problems(value, has_template=lambda one: isinstance(one, str) and "{{" in one)) == ["parameters.b"]

@@ -1,17 +1,18 @@
-"""The shapes: the rules of an edit, the event of a trigger, the manifest of a task."""
+"""The models: the rules of an edit, the event of a trigger, the manifest of a task."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from airflow_provider_odirouter.errors import InvalidParametersError, ServiceError
+from airflow_provider_odirouter.errors import InvalidParametersError, Problem, ServiceError
 from airflow_provider_odirouter.models import (
     CancelOutcome,
     Ending,
@@ -26,6 +27,16 @@ from airflow_provider_odirouter.models import (
     RequestStatus,
     Submission,
 )
+
+MISSING = "which is what a template, str() or pandas writes for a missing value"
+
+
+class NaTType:
+    """Named as the class of pandas' missing times."""
+
+    def __repr__(self) -> str:
+        return "NaT"
+
 
 LEAST = {"prompt": "A blue cup", "images": ["https://example.com/cup.png"]}
 EVERYTHING = {
@@ -45,7 +56,7 @@ EVERYTHING = {
 
 
 class Lazy(Sequence[Any]):
-    """A sequence that is no list, as Airflow hands on the outputs of mapped tasks."""
+    """A sequence that is not a list, like Airflow's outputs of mapped tasks."""
 
     def __init__(self, *items: Any) -> None:
         self.items = items
@@ -58,15 +69,21 @@ class Lazy(Sequence[Any]):
 
 
 def problems(**values: Any) -> dict[str, str]:
-    """Parse the least edit with these values, and return the broken rules."""
+    """Parse the smallest edit with these values, and return the broken rules."""
     with pytest.raises(InvalidParametersError) as caught:
         ImageEdit.parse({**LEAST, **values})
     assert caught.value.endpoint == "gpt_image_1_edit"
     return dict(caught.value.problems)
 
 
+def broken_rules(values: dict[str, Any]) -> tuple[Problem, ...]:
+    with pytest.raises(InvalidParametersError) as caught:
+        ImageEdit.parse(values)
+    return caught.value.problems
+
+
 def checked(unknown: Sequence[str], values: dict[str, Any]) -> dict[str, str]:
-    """Check values of which some are not known, and return the broken rules."""
+    """Check values of which some are templates, and return the broken rules."""
     try:
         ImageEdit.check(values, unknown=frozenset(unknown))
     except InvalidParametersError as error:
@@ -82,9 +99,34 @@ def test_an_edit_is_sent_as_it_was_given(parameters: dict[str, Any]) -> None:
     assert ImageEdit.parse(parameters).to_parameters() == parameters
 
 
-def test_what_is_not_set_is_not_sent() -> None:
+def test_fields_that_are_not_set_are_not_sent() -> None:
     unset = dict.fromkeys(set(EVERYTHING) - set(LEAST))
     assert ImageEdit.parse({**LEAST, **unset}).to_parameters() == LEAST
+
+
+UNSET = ["", " \n", "None", " None ", "null", "nan", "NaN", "<NA>", float("nan"), Decimal("nan"), NaTType()]
+
+
+@pytest.mark.parametrize("value", UNSET, ids=repr)
+@pytest.mark.parametrize("field", sorted(set(EVERYTHING) - set(LEAST)))
+def test_what_stands_for_no_value_is_not_sent(field: str, value: Any) -> None:
+    assert ImageEdit.parse({**LEAST, field: value}).to_parameters() == LEAST
+    assert checked([], {**LEAST, field: value}) == {}
+
+
+@pytest.mark.parametrize("text", ["None of them", "nano", "Nan", "none"])
+def test_a_text_that_only_resembles_such_a_word_is_sent(text: str) -> None:
+    assert ImageEdit.parse({**LEAST, "prompt": text, "user": text}).to_parameters()["user"] == text
+
+
+def test_the_pictures_of_an_edit_that_breaks_other_rules_are_known() -> None:
+    values = {"prompt": "None", "images": "cup.png", "mask": "mask.png", "n": 99}
+    assert ImageEdit.pictures(values, broken_rules(values)) == (("cup.png",), "mask.png")
+    assert ImageEdit.pictures(values | {"mask": 5}, broken_rules(values | {"mask": 5})) == (("cup.png",), None)
+    assert ImageEdit.pictures(values | {"images": ["a", 1]}, broken_rules(values | {"images": ["a", 1]})) == (
+        (),
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,7 +143,7 @@ def test_what_is_not_set_is_not_sent() -> None:
     ],
     ids=["one", "one path", "mixed", "tuple", "lazy", "iterator", "view", "sixteen"],
 )
-def test_pictures_come_as_one_or_as_any_collection(images: Any, sent: list[str]) -> None:
+def test_pictures_may_be_one_or_any_collection(images: Any, sent: list[str]) -> None:
     assert ImageEdit.parse({**LEAST, "images": images}).to_parameters()["images"] == sent
 
 
@@ -113,8 +155,8 @@ LANDED = Manifest(
 LINKED = Manifest(request_id="mmsu_2", endpoint="e", outputs=(LandedOutput(url="https://x/b.png"),)).to_xcom()
 SUBMITTED = Manifest(request_id="mmsu_3", endpoint="gpt_image_1_edit").to_xcom()
 WITHOUT_OUTPUTS = (
-    "is a manifest without outputs, as a task returns it that has only submitted (wait_for_completion=False); pass on "
-    "the manifest of the task that has waited"
+    "is a manifest without outputs: its task only submitted the request (wait_for_completion=False); use the manifest "
+    "of the task that waited for it"
 )
 
 
@@ -154,19 +196,19 @@ def test_a_manifest_without_outputs_says_why_it_has_none(check: Callable[..., di
     assert check(images=["cup.png", LANDED, SUBMITTED]) == {"images[3]": WITHOUT_OUTPUTS}
 
 
-def test_a_manifest_with_several_outputs_is_no_mask() -> None:
-    assert problems(mask=LANDED) == {"mask": "is a manifest with 2 outputs; name the one that is meant"}
+def test_a_manifest_with_several_outputs_is_not_a_mask() -> None:
+    assert problems(mask=LANDED) == {"mask": "is a manifest with 2 outputs; name one of them"}
 
 
 @pytest.mark.parametrize("outputs", [[{"content_type": "image/png"}], [None], [{"path": None, "url": None}]])
-def test_a_manifest_whose_output_lies_nowhere_is_refused(outputs: list[Any]) -> None:
+def test_a_manifest_whose_output_has_no_path_is_refused(outputs: list[Any]) -> None:
     manifest = {"request_id": "mmsu_1", "outputs": outputs}
-    expected = "should be a valid string, not None"
+    expected = f"should be a valid string, not {outputs[0]}"
     assert problems(images=[manifest], mask=manifest) == {"images[0]": expected, "mask": expected}
 
 
 @pytest.mark.parametrize("value", [{"outputs": 5}, {"outputs": "cup.png"}, {"outputs": None}, {"batch": 3}])
-def test_another_mapping_is_no_manifest(value: Any) -> None:
+def test_another_mapping_is_not_a_manifest(value: Any) -> None:
     assert problems(images=[value]) == {"images[0]": f"should be a valid string, not {value}"}
     assert problems(images=value) == {"images": f"should be a list of pictures, not {value}"}
 
@@ -175,12 +217,12 @@ def test_a_mask_may_be_a_path() -> None:
     assert ImageEdit.parse({**LEAST, "mask": PurePosixPath("/mask.png")}).mask == "/mask.png"
 
 
-def test_numbers_that_a_template_rendered_are_numbers() -> None:
+def test_texts_from_templates_become_numbers() -> None:
     edit = ImageEdit.parse({**LEAST, "n": "3", "output_compression": "80", "output_format": "jpeg"})
     assert (edit.n, edit.output_compression) == (3, 80)
 
 
-def test_texts_that_a_native_template_rendered_as_numbers_are_texts() -> None:
+def test_numbers_from_native_templates_become_texts() -> None:
     edit = ImageEdit.parse({**LEAST, "prompt": 2027, "user": 17})
     assert (edit.prompt, edit.user) == ("2027", "17")
 
@@ -239,14 +281,27 @@ def test_a_prompt_may_have_32000_characters() -> None:
         ("images", 5, "should be a list of pictures, not 5"),
         ("images", {"url": "x"}, "should be a list of pictures, not {'url': 'x'}"),
         ("images", b"\x89PNG", r"should be a list of pictures, not b'\x89PNG'"),
-        ("mask", "", "is empty"),
         ("mask", ["x"], "should be a valid string, not ['x']"),
         ("input_fidelity", "medium", "should be 'high' or 'low', not 'medium'"),
         ("n", 0, "should be greater than or equal to 1, not 0"),
         ("n", 11, "should be less than or equal to 10, not 11"),
-        ("n", 2.5, "should be a valid integer, got a number with a fractional part, not 2.5"),
-        ("n", "many", "should be a valid integer, unable to parse string as an integer, not 'many'"),
-        ("n", float("nan"), "should be a finite number, not nan"),
+        ("n", 2.5, "must be a whole number, not 2.5"),
+        ("n", "many", "must be a whole number, not 'many'"),
+        ("n", float("inf"), "must be a whole number, not inf"),
+        ("n", True, "must be a whole number, not True"),
+        ("output_compression", False, "must be a whole number, not False"),
+        ("prompt", "None", f"is 'None', {MISSING}"),
+        ("prompt", " nan\n", f"is ' nan\\n', {MISSING}"),
+        ("prompt", float("nan"), f"is nan, {MISSING}"),
+        ("prompt", Decimal("nan"), f"is Decimal('NaN'), {MISSING}"),
+        ("prompt", NaTType(), f"is NaT, {MISSING}"),
+        ("prompt", float("inf"), "must be a text, not inf"),
+        ("user", float("-inf"), "must be a text, not -inf"),
+        ("user", True, "should be a valid string, not True"),
+        ("images", "", "is empty"),
+        ("images", "None", f"is 'None', {MISSING}"),
+        ("images", float("nan"), f"is nan, {MISSING}"),
+        ("mask", 1, "must be a path or a URL, not 1"),
         ("size", "512x512", "should be '1024x1024', '1024x1536', '1536x1024' or 'auto', not '512x512'"),
         ("quality", "hd", "should be 'low', 'medium', 'high' or 'auto', not 'hd'"),
         ("background", "white", "should be 'transparent', 'opaque' or 'auto', not 'white'"),
@@ -260,7 +315,7 @@ def test_a_prompt_may_have_32000_characters() -> None:
         ("size", "x" * 100, f"should be '1024x1024', '1024x1536', '1536x1024' or 'auto', not '{'x' * 56}…"),
     ],
 )
-def test_a_broken_rule_is_told_with_what_was_given(field: str, value: Any, message: str) -> None:
+def test_a_broken_rule_is_reported_with_its_value(field: str, value: Any, message: str) -> None:
     assert problems(**{field: value}) == {field: message}
 
 
@@ -269,17 +324,23 @@ def test_a_broken_rule_is_told_with_what_was_given(field: str, value: Any, messa
     [
         ("", "is empty"),
         (" ", "is empty"),
+        ("None", f"is 'None', {MISSING}"),
+        ("<NA>", f"is '<NA>', {MISSING}"),
+        (float("nan"), f"is nan, {MISSING}"),
+        (1, "must be a path or a URL, not 1"),
+        (True, "must be a path or a URL, not True"),
+        (2.5, "must be a path or a URL, not 2.5"),
         (None, "should be a valid string, not None"),
         (b"\xff", r"should be a valid string, unable to parse raw data as a unicode string, not b'\xff'"),
         (["x"], "should be a valid string, not ['x']"),
     ],
 )
 @pytest.mark.parametrize("before", [[], ["a", "b"]], ids=["first", "third"])
-def test_a_broken_picture_is_told_by_its_index_and_counts_as_one(before: list[str], item: Any, message: str) -> None:
+def test_an_invalid_picture_is_reported_by_its_index(before: list[str], item: Any, message: str) -> None:
     assert problems(images=[*before, item]) == {f"images[{len(before)}]": message}
 
 
-def test_a_value_that_cannot_be_shown_is_told_by_its_type() -> None:
+def test_a_value_without_a_repr_is_reported_by_its_type() -> None:
     nested: list[Any] = []
     for _ in range(10_000):
         nested = [nested]
@@ -309,7 +370,7 @@ def test_every_broken_rule_is_reported_at_once() -> None:
     broken = {
         "prompt": " ",
         "images": ["", "good", None],
-        "mask": "",
+        "mask": 5,
         "input_fidelity": "x",
         "n": 0,
         "size": "x",
@@ -342,17 +403,17 @@ def test_rules_between_fields_are_reported_beside_broken_fields() -> None:
     assert set(problems(prompt="", n=99, output_compression=50)) == {"prompt", "n", "output_compression"}
 
 
-def test_a_format_that_is_wrong_itself_does_not_blame_the_compression_too() -> None:
+def test_an_invalid_format_is_reported_without_the_compression() -> None:
     assert set(problems(output_format="gif", output_compression=50, background="transparent")) == {"output_format"}
 
 
-def test_nothing_at_all_lacks_what_is_required() -> None:
+def test_no_parameters_at_all_lack_the_required_ones() -> None:
     with pytest.raises(InvalidParametersError) as caught:
         ImageEdit.parse({})
     assert caught.value.problems == (("prompt", "is required"), ("images", "is required"))
 
 
-def test_a_name_that_is_no_text_is_told_too() -> None:
+def test_a_name_that_is_not_text_is_reported() -> None:
     with pytest.raises(InvalidParametersError) as caught:
         ImageEdit.parse({**LEAST, 5: "x"})  # type: ignore[dict-item]
     assert [problem.field for problem in caught.value.problems] == ["5"]
@@ -368,7 +429,7 @@ def test_a_broken_rule_hides_the_validation_error_behind_it() -> None:
 # --- What is not known yet
 
 
-def test_nothing_is_said_about_a_template() -> None:
+def test_a_template_is_not_checked() -> None:
     assert checked(["prompt", "images", "n"], {"prompt": "{{ x }}", "images": "{{ y }}", "n": "{{ z }}"}) == {}
 
 
@@ -376,20 +437,20 @@ def test_known_values_are_checked_beside_templates() -> None:
     assert set(checked(["prompt"], {"prompt": "{{ x }}", "images": [], "n": 11})) == {"images", "n"}
 
 
-def test_what_is_required_is_missed_if_it_is_not_a_template() -> None:
+def test_a_required_field_may_be_a_template_but_not_missing() -> None:
     assert checked(["prompt"], {"prompt": "{{ x }}"}) == {"images": "is required"}
 
 
 @pytest.mark.parametrize(("field", "value"), [("output_compression", 50), ("background", "transparent")])
-def test_a_rule_between_fields_waits_for_a_format_that_is_not_known(field: str, value: Any) -> None:
+def test_a_rule_about_a_format_that_is_a_template_is_not_checked(field: str, value: Any) -> None:
     assert checked(["output_format"], {**LEAST, "output_format": "{{ x }}", field: value}) == {}
 
 
-def test_a_rule_between_fields_is_checked_when_other_fields_are_not_known() -> None:
+def test_a_rule_is_checked_while_other_fields_are_templates() -> None:
     assert set(checked(["n"], {**LEAST, "n": "{{ x }}", "output_compression": 50})) == {"output_compression"}
 
 
-def test_a_good_edit_passes_the_check() -> None:
+def test_a_valid_edit_passes_the_check() -> None:
     assert checked([], EVERYTHING) == {}
 
 
@@ -399,7 +460,7 @@ def test_a_good_edit_passes_the_check() -> None:
 SHAPES: list[BaseModel] = [
     Submission(request_id="r"),
     Failure(),
-    RequestStatus(state=RequestState.IN_QUEUE, word="QUEUED"),
+    RequestStatus(state=RequestState.IN_QUEUE, raw_status="QUEUED"),
     OutputFile(url="u"),
     RequestResult(outputs=()),
     RequestEvent(ending=Ending.LOST, endpoint="e", request_id="r", at=datetime(2027, 1, 15, tzinfo=UTC)),
@@ -410,7 +471,7 @@ SHAPES: list[BaseModel] = [
 
 
 @pytest.mark.parametrize("model", SHAPES, ids=lambda model: type(model).__name__)
-def test_every_shape_is_frozen(model: BaseModel) -> None:
+def test_every_model_is_frozen(model: BaseModel) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         setattr(model, next(iter(type(model).model_fields)), "x")
 
@@ -449,22 +510,22 @@ def test_an_event_goes_through_the_database_as_plain_json() -> None:
 
 
 @pytest.mark.parametrize("outcome", CancelOutcome)
-def test_an_event_keeps_what_a_cancel_came_to(outcome: CancelOutcome) -> None:
+def test_an_event_keeps_the_outcome_of_a_cancel(outcome: CancelOutcome) -> None:
     event = RequestEvent(ending=Ending.TIMED_OUT, endpoint="e", request_id="r", at=datetime(2027, 1, 15, tzinfo=UTC))
-    given_up = event.given_up(outcome)
-    assert (given_up.cancel, given_up.cancel_error) == (outcome, None)
+    with_cancel_outcome = event.with_cancel_outcome(outcome)
+    assert (with_cancel_outcome.cancel, with_cancel_outcome.cancel_error) == (outcome, None)
     assert event.cancel is None
 
 
 def test_an_event_keeps_why_a_cancel_failed() -> None:
     event = RequestEvent(ending=Ending.TIMED_OUT, endpoint="e", request_id="r", at=datetime(2027, 1, 15, tzinfo=UTC))
-    given_up = event.given_up(ServiceError("It is down (503).", status_code=503))
-    assert given_up.cancel is None
-    assert given_up.cancel_error is not None
-    assert given_up.cancel_error.startswith("It is down (503).")
+    with_cancel_outcome = event.with_cancel_outcome(ServiceError("It is down (503).", status_code=503))
+    assert with_cancel_outcome.cancel is None
+    assert with_cancel_outcome.cancel_error is not None
+    assert with_cancel_outcome.cancel_error.startswith("It is down (503).")
 
 
-def test_a_manifest_is_small_and_plain() -> None:
+def test_a_manifest_is_small_and_plain_json() -> None:
     manifest = Manifest(
         request_id="mmsu_1",
         endpoint="gpt_image_1_edit",
@@ -498,14 +559,14 @@ def test_a_manifest_is_small_and_plain() -> None:
     }
 
 
-def test_an_output_that_was_not_landed_has_a_url_in_place_of_a_path() -> None:
+def test_an_output_that_was_not_landed_has_a_url_and_no_path() -> None:
     manifest = Manifest(request_id="r", endpoint="e", outputs=(LandedOutput(url="https://cdn.example/0.png"),))
     [output] = manifest.to_xcom()["outputs"]
     assert set(output) == {"url", "content_type", "width", "height", "size_bytes", "sha256"}
     assert output["url"] == "https://cdn.example/0.png"
 
 
-def test_a_manifest_of_a_mere_submission_has_no_outputs() -> None:
+def test_a_manifest_of_a_submitted_request_has_no_outputs() -> None:
     assert Manifest(request_id="r", endpoint="e").to_xcom() == {
         "request_id": "r",
         "endpoint": "e",
@@ -515,3 +576,16 @@ def test_a_manifest_of_a_mere_submission_has_no_outputs() -> None:
         "inference_seconds": None,
         "metadata": {},
     }
+
+
+def test_an_output_that_holds_no_file_says_why() -> None:
+    note = "The result holds this file itself."
+    manifest = {"outputs": [{"note": note, "content_type": "image/png"}]}
+    assert problems(images=manifest) == {"images[0]": f"is an output without a file: {note}"}
+    assert problems(mask=manifest) == {"mask": f"is an output without a file: {note}"}
+
+
+def test_a_problem_shows_no_signature_of_a_url() -> None:
+    url = "https://cdn.example.com/a.png?sig=s3cret"
+    assert "s3cret" not in str(problems(images=[{"url": url}]))
+    assert "s3cret" not in str(problems(n=url))

@@ -1,10 +1,11 @@
-"""The shapes of a batch: its edits, its summary, and the event that brings the endings of a thousand requests."""
+"""The models of a batch: its edits, its summary, and the event with the endings of a thousand requests."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from random import random
 from typing import Any
 from uuid import uuid4
 
@@ -21,6 +22,8 @@ from airflow_provider_odirouter.models import (
     LandedOutput,
     Phase,
     RequestEvent,
+    pack_deadlines,
+    unpack_deadlines,
 )
 from airflow_provider_odirouter.triggers.batch import OdiRouterBatchTrigger
 
@@ -33,9 +36,9 @@ def event(ending: Ending, request_id: str = "mmsu_1", **fields: Any) -> RequestE
     return RequestEvent(ending=ending, endpoint="model", request_id=request_id, at=AT, **fields)
 
 
-def brought(events: Sequence[RequestEvent]) -> list[RequestEvent]:
-    """The events, after their way through Airflow's database."""
-    text = BatchEvent.of(events).model_dump_json()
+def stored(events: Sequence[RequestEvent]) -> list[RequestEvent]:
+    """The events as Airflow's database returns them."""
+    text = BatchEvent.from_events(events).model_dump_json()
     return list(BatchEvent.model_validate_json(text).events("model", [one.request_id for one in events]))
 
 
@@ -44,50 +47,50 @@ def brought(events: Sequence[RequestEvent]) -> list[RequestEvent]:
 
 @pytest.mark.parametrize("cancel", [None, *CancelOutcome])
 @pytest.mark.parametrize("ending", list(Ending))
-def test_every_ending_comes_through_with_what_its_cancel_came_to(ending: Ending, cancel: CancelOutcome | None) -> None:
-    why = {"reason": "Nothing was found", "vendor": "No"} if ending in {Ending.UNWATCHED, Ending.LOST} else {}
+def test_every_ending_is_stored_with_the_outcome_of_its_cancel(ending: Ending, cancel: CancelOutcome | None) -> None:
+    why = {"reason": "Nothing was found", "vendor": "No"} if ending in {Ending.UNREACHABLE, Ending.LOST} else {}
     events = [
         event(Ending.SUCCEEDED, "mmsu_0", inference_seconds=12.25),
         event(ending, cancel=cancel, **why),
         event(Ending.CANCELED, "mmsu_2"),
     ]
-    assert brought(events) == events
+    assert stored(events) == events
 
 
-def test_a_cancel_that_failed_comes_through_without_its_words() -> None:
-    [one] = brought([event(Ending.TIMED_OUT, cancel_error="The network is down")])
+def test_a_failed_cancel_is_stored_without_its_reason() -> None:
+    [one] = stored([event(Ending.TIMED_OUT, cancel_error="The network is down")])
     assert (one.cancel, one.cancel_error) == (None, "see the log")
 
 
-def test_why_a_request_has_failed_is_left_to_another_look() -> None:
+def test_the_reason_of_a_failed_request_is_not_stored() -> None:
     failure = Failure(error_type="CONTENT_BLOCKED", message="x" * 500)
-    [one] = brought([event(Ending.FAILED, failure=failure)])
+    [one] = stored([event(Ending.FAILED, failure=failure)])
     assert one == event(Ending.FAILED)
 
 
-def test_why_looking_failed_is_told_of_those_that_could_not_be_looked_at_alone() -> None:
+def test_only_unreachable_requests_get_the_reason_of_a_failed_poll() -> None:
     events = [
         event(Ending.SUCCEEDED, "mmsu_0"),
-        event(Ending.UNWATCHED, "mmsu_1", reason="503", vendor="Busy"),
-        event(Ending.UNWATCHED, "mmsu_2", reason="A time-out"),
+        event(Ending.UNREACHABLE, "mmsu_1", reason="503", vendor="Busy"),
+        event(Ending.UNREACHABLE, "mmsu_2", reason="A time-out"),
         event(Ending.TIMED_OUT, "mmsu_3"),
     ]
-    assert [(one.reason, one.vendor) for one in brought(events)] == [
+    assert [(one.reason, one.vendor) for one in stored(events)] == [
         (None, None),
         ("503", "Busy"),
         ("503", "Busy"),
         (None, None),
     ]
-    [lost] = brought([event(Ending.LOST)])
+    [lost] = stored([event(Ending.LOST)])
     assert lost.reason == "see the log"
 
 
-def test_the_time_comes_through_to_the_second() -> None:
-    [one] = brought([event(Ending.SUCCEEDED).model_copy(update={"at": AT + timedelta(milliseconds=400)})])
+def test_the_time_is_stored_to_the_second() -> None:
+    [one] = stored([event(Ending.SUCCEEDED).model_copy(update={"at": AT + timedelta(milliseconds=400)})])
     assert one.at == AT
 
 
-def test_an_event_of_a_thousand_requests_has_room_in_any_database() -> None:
+def test_an_event_of_a_thousand_requests_fits_into_any_database() -> None:
     endings, outcomes = list(Ending), [None, *CancelOutcome]
     events = [
         event(
@@ -100,27 +103,45 @@ def test_an_event_of_a_thousand_requests_has_room_in_any_database() -> None:
         )
         for number in range(1_000)
     ]
-    size = len(json.dumps(BatchEvent.of(events).model_dump(mode="json")))
+    size = len(json.dumps(BatchEvent.from_events(events).model_dump(mode="json")))
     assert size < 30_000, size
 
 
-def test_a_trigger_for_a_thousand_requests_has_room_in_any_database() -> None:
+def test_a_trigger_for_a_thousand_requests_fits_into_any_database() -> None:
     trigger = OdiRouterBatchTrigger(
         odirouter_conn_id="odirouter_default",
         endpoint="gpt_image_1_edit",
-        wave=uuid4().hex,
-        request_ids=[f"mmsu_{uuid4().hex}" for _ in range(1_000)],
-        deadline=AT.timestamp(),
+        wait_id=uuid4().hex,
+        deadlines=pack_deadlines(
+            {f"mmsu_{uuid4().hex}-{number:03}": AT.timestamp() + random() * 3600 for number in range(1_000)}
+        ),
     )
     # Airflow encrypts it, which makes it a third longer.
     size = len(Fernet(Fernet.generate_key()).encrypt(json.dumps(trigger.serialize()[1]).encode()))
     assert size < MYSQL_TEXT, size
 
 
+def test_requests_keep_their_order_and_their_own_deadlines() -> None:
+    deadlines = {"mmsu_2": 1_700_000_010.0, "mmsu_1": 1_700_000_007.0, "mmsu_3": 1_700_003_600.0}
+    assert list(unpack_deadlines(pack_deadlines(deadlines)).items()) == list(deadlines.items())
+
+
+def test_a_deadline_never_comes_sooner_for_being_packed() -> None:
+    deadlines = {"mmsu_1": 1_700_000_007.25, "mmsu_2": 1_700_000_007.0}
+    assert unpack_deadlines(pack_deadlines(deadlines)) == {"mmsu_1": 1_700_000_008.0, "mmsu_2": 1_700_000_007.0}
+
+
+@pytest.mark.parametrize("text", ["", "no", "bm8=", pack_deadlines({"mmsu_1": 1.0})[:-8]])
+def test_what_is_no_list_of_deadlines_is_an_error_of_the_trigger_alone(text: str) -> None:
+    """Any other error than a TypeError would end all triggers of its triggerer."""
+    with pytest.raises(TypeError):
+        OdiRouterBatchTrigger(odirouter_conn_id="c", endpoint="e", wait_id="w", deadlines=text)
+
+
 # --- BatchItem
 
 
-def test_a_line_of_the_manifest_has_what_others_may_want_and_no_more() -> None:
+def test_a_line_of_the_manifest_has_only_public_fields() -> None:
     landed = BatchItem(
         number=7,
         name="cup",
@@ -154,7 +175,7 @@ def test_a_line_of_the_manifest_has_what_others_may_want_and_no_more() -> None:
     assert again == landed.model_copy(update={"phase": Phase.PLANNED, "fingerprint": "", "try_number": 0})
 
 
-def test_a_line_of_an_edit_that_has_failed_says_why() -> None:
+def test_the_line_of_a_failed_edit_has_the_reason() -> None:
     bad = BatchItem(number=1, name="cup", edit={"prompt": "Blue"}, phase=Phase.FAILED, error="No", error_type="BLOCKED")
     assert bad.to_manifest() == {
         "number": 1,
@@ -166,14 +187,14 @@ def test_a_line_of_an_edit_that_has_failed_says_why() -> None:
 
 
 @pytest.mark.parametrize("phase", list(Phase))
-def test_only_a_request_that_may_be_running_is_alive(phase: Phase) -> None:
+def test_only_a_submitted_edit_is_alive(phase: Phase) -> None:
     assert BatchItem(number=1, name="cup", edit={}, phase=phase).is_alive is (phase is Phase.SUBMITTED)
 
 
 # --- BatchSummary
 
 
-def test_a_summary_counts_what_has_landed() -> None:
+def test_a_summary_counts_landed_edits_and_outputs() -> None:
     def one(number: int, phase: Phase, outputs: int = 0, **fields: Any) -> BatchItem:
         return BatchItem(number=number, name="a", edit={}, phase=phase, outputs=(OUTPUT,) * outputs, **fields)
 
@@ -185,7 +206,7 @@ def test_a_summary_counts_what_has_landed() -> None:
         one(4, Phase.SUCCEEDED, submitted_at=later, completed_at=AT),
         one(5, Phase.PLANNED),
     ]
-    assert BatchSummary.of("model", "/out/a.jsonl", items).model_dump(mode="json") == {
+    assert BatchSummary.from_items("model", "/out/a.jsonl", items).model_dump(mode="json") == {
         "endpoint": "model",
         "manifest": "/out/a.jsonl",
         "edits": 5,
@@ -195,5 +216,5 @@ def test_a_summary_counts_what_has_landed() -> None:
         "submitted_at": "2026-01-02T03:04:05Z",
         "completed_at": "2026-01-02T03:09:05Z",
     }
-    nothing = BatchSummary.of("model", "/out/a.jsonl", [])
+    nothing = BatchSummary.from_items("model", "/out/a.jsonl", [])
     assert (nothing.edits, nothing.submitted_at, nothing.completed_at) == (0, None, None)

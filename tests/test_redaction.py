@@ -1,4 +1,4 @@
-"""Secrets are found in whatever spelling they come back, and little else is hidden with them."""
+"""Secrets are redacted in all spellings, and little else is redacted with them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ from airflow_provider_odirouter.redaction import (
     MASK,
     Redactor,
     Secret,
-    bare,
-    raises_bare,
+    raises_without_traceback,
     secrets_in_extra,
     secrets_in_url,
+    secrets_in_web_url,
+    shorten_url,
+    shorten_urls,
     without_password,
+    without_traceback,
 )
 from tests.shown import all_shown, chain_of
 
 KEY = "sk-the/secret+key&of<these>tests=1"
-"""It has what JSON, URLs, HTML and base64 write in another way."""
+"""It has characters that JSON, URLs, HTML and base64 escape."""
 
 
 def each(spell: Callable[[int], str]) -> str:
@@ -78,7 +81,7 @@ PARTS = (
     "NlY3Jld",
     "zZWNyZX",
 )
-"""What would be left of it, in each spelling."""
+"""Parts of the key in each spelling, which must not be left over."""
 
 
 @pytest.fixture
@@ -88,8 +91,8 @@ def redactor() -> Redactor:
 
 class TestSpellings:
     @pytest.mark.parametrize("name", SPELLINGS)
-    def test_a_text_is_free_of_it(self, redactor: Redactor, name: str) -> None:
-        shown = redactor.text(f"The key {SPELLINGS[name]} is wrong.")
+    def test_it_is_redacted_in_a_text(self, redactor: Redactor, name: str) -> None:
+        shown = redactor.redact_text(f"The key {SPELLINGS[name]} is wrong.")
 
         assert MASK in shown
         assert shown.startswith("The key ")
@@ -97,11 +100,11 @@ class TestSpellings:
         assert not [part for part in PARTS if part in shown]
 
     @pytest.mark.parametrize("name", SPELLINGS)
-    def test_a_json_answer_is_free_of_it_and_stays_one(self, redactor: Redactor, name: str) -> None:
+    def test_it_is_redacted_in_json_which_stays_json(self, redactor: Redactor, name: str) -> None:
         spelled = SPELLINGS[name]
         raw = json.dumps({"ok": "100 % & more", "a": [{"b": f"x {spelled}"}], spelled: 1, "n": 1.5})
 
-        document = json.loads(redactor.body(raw.encode()))
+        document = json.loads(redactor.redact_body(raw.encode()))
 
         assert document["ok"] == "100 % & more"
         assert document["n"] == 1.5
@@ -109,46 +112,46 @@ class TestSpellings:
         assert not [part for part in PARTS if part in json.dumps(document)]
 
     @pytest.mark.parametrize("name", ["JSON, with slashes escaped", "JSON, in numbers", "JSON, some of it"])
-    def test_a_json_answer_may_be_escaped_as_json_allows(self, redactor: Redactor, name: str) -> None:
+    def test_it_is_redacted_in_escaped_json(self, redactor: Redactor, name: str) -> None:
         raw = f'{{"error": "{SPELLINGS[name].strip(chr(34))}"}}'
         assert KEY not in raw
 
-        assert json.loads(redactor.body(raw.encode())) == {"error": MASK}
+        assert json.loads(redactor.redact_body(raw.encode())) == {"error": MASK}
 
     @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
-    def test_an_answer_may_be_in_any_encoding_of_json(self, redactor: Redactor, encoding: str) -> None:
-        assert json.loads(redactor.body(json.dumps({"a": KEY}).encode(encoding))) == {"a": MASK}
-        assert redactor.body(f"<p>{KEY}".encode(encoding)).removeprefix(b"\xef\xbb\xbf") == f"<p>{MASK}".encode()
+    def test_it_is_redacted_in_every_encoding_of_json(self, redactor: Redactor, encoding: str) -> None:
+        assert json.loads(redactor.redact_body(json.dumps({"a": KEY}).encode(encoding))) == {"a": MASK}
+        assert redactor.redact_body(f"<p>{KEY}".encode(encoding)).removeprefix(b"\xef\xbb\xbf") == f"<p>{MASK}".encode()
 
-    def test_half_a_json_document_is_free_of_it_too(self, redactor: Redactor) -> None:
+    def test_it_is_redacted_in_half_a_json_document(self, redactor: Redactor) -> None:
         raw = f'{{"error": "{SPELLINGS["JSON, in numbers"]}'
 
-        assert redactor.body(raw.encode()) == f'{{"error": "{MASK}'.encode()
+        assert redactor.redact_body(raw.encode()) == f'{{"error": "{MASK}'.encode()
 
     def test_a_number_may_be_a_key(self) -> None:
-        body = Redactor(["1234567890"]).body(b'{"code": 1234567890, "at": 5}')
+        body = Redactor(["1234567890"]).redact_body(b'{"code": 1234567890, "at": 5}')
 
         assert json.loads(body) == {"code": MASK, "at": 5}
 
-    def test_what_is_nested_too_deeply_to_be_read_is_free_of_it(self, redactor: Redactor) -> None:
+    def test_it_is_redacted_in_json_that_is_nested_too_deeply(self, redactor: Redactor) -> None:
         raw = "[" * 100_000 + json.dumps(KEY) + "]" * 100_000
 
-        assert b"secret" not in redactor.body(raw.encode())
+        assert b"secret" not in redactor.redact_body(raw.encode())
 
-    def test_a_password_that_is_not_in_ascii_is_found(self) -> None:
+    def test_a_password_outside_ascii_is_redacted(self) -> None:
         password = "pässwörd ☃"
         redactor = Redactor([password])
 
         for spelled in (password, quote(password), quote_plus(password), json.dumps(password), html.escape(password)):
-            assert MASK in redactor.text(spelled)
-        assert MASK in redactor.text(password.encode().decode("latin-1"))
+            assert MASK in redactor.redact_text(spelled)
+        assert MASK in redactor.redact_text(password.encode().decode("latin-1"))
 
-    def test_the_longest_is_hidden_first(self) -> None:
-        assert Redactor(["password", "password-of-all"]).text("password-of-all") == MASK
+    def test_the_longest_secret_is_redacted_first(self) -> None:
+        assert Redactor(["password", "password-of-all"]).redact_text("password-of-all") == MASK
 
-    def test_more_can_be_hidden_for_a_while(self, redactor: Redactor) -> None:
-        assert redactor.also("signature=abc").text(f"?signature=abc {KEY}") == f"?{MASK} {MASK}"
-        assert redactor.text("?signature=abc") == "?signature=abc"
+    def test_with_secrets_hides_more_secrets(self, redactor: Redactor) -> None:
+        assert redactor.with_secrets("signature=abc").redact_text(f"?signature=abc {KEY}") == f"?{MASK} {MASK}"
+        assert redactor.redact_text("?signature=abc") == "?signature=abc"
 
 
 class TestLittleElse:
@@ -156,42 +159,42 @@ class TestLittleElse:
         "text",
         ["", "Model not allowed", "100 % & 5 &lt; 7 \\n C:\\new\\table %41", "https://cdn.example/a%20b.png?s=a%2Fb"],
     )
-    def test_what_has_no_secret_stays_as_it_is(self, redactor: Redactor, text: str) -> None:
-        assert redactor.text(text) == text
-        assert redactor.body(text.encode()) == text.encode()
+    def test_a_text_without_a_secret_is_not_changed(self, redactor: Redactor, text: str) -> None:
+        assert redactor.redact_text(text) == text
+        assert redactor.redact_body(text.encode()) == text.encode()
 
-    def test_an_answer_without_a_secret_stays_byte_by_byte(self, redactor: Redactor) -> None:
+    def test_a_body_without_a_secret_is_not_changed(self, redactor: Redactor) -> None:
         raw = b'{"status" : "IN_QUEUE",\n "request_id": "mmsu_1", "n": 1.0, "big": 1e999}'
 
-        assert redactor.body(raw) == raw
+        assert redactor.redact_body(raw) == raw
 
-    def test_values_that_json_alone_knows_survive(self, redactor: Redactor) -> None:
+    def test_json_values_without_a_secret_are_not_changed(self, redactor: Redactor) -> None:
         raw = '{"a": "\\u0041", "b": true, "c": null, "d": [1, 1.5, -0.0], "e": "\\ud800", "f": 1e999}'
 
-        assert json.loads(redactor.body(raw.encode())) == json.loads(raw)
+        assert json.loads(redactor.redact_body(raw.encode())) == json.loads(raw)
 
     @pytest.mark.parametrize("secret", ["", "a", "key", "pass"])
-    def test_a_short_secret_is_not_looked_for(self, secret: str) -> None:
-        assert Redactor([secret]).text("a key to pass") == "a key to pass"
+    def test_a_short_secret_is_not_redacted(self, secret: str) -> None:
+        assert Redactor([secret]).redact_text("a key to pass") == "a key to pass"
 
-    def test_a_secret_that_is_a_part_of_a_word_is_hidden_there_alone(self) -> None:
-        assert Redactor(["image"]).text("2 images of the service") == "2 ***s of the service"
+    def test_only_the_secret_part_of_a_word_is_redacted(self) -> None:
+        assert Redactor(["image"]).redact_text("2 images of the service") == "2 ***s of the service"
 
-    def test_a_million_signs_that_begin_an_escape_end(self, redactor: Redactor) -> None:
+    def test_many_unfinished_escapes_are_read_in_time(self, redactor: Redactor) -> None:
         for sign in ("\\", "%", "&", "%25", "&#", "\\u", "://a:"):
-            redactor.text(sign * 200_000)
+            redactor.redact_text(sign * 200_000)
             without_password(sign * 20_000)
 
 
 class TestSecret:
-    def test_it_is_shown_by_nothing_but_its_own_method(self) -> None:
+    def test_only_reveal_shows_it(self) -> None:
         secret = Secret(KEY)
 
         assert secret.reveal() == KEY
         for shown in (repr(secret), str(secret), f"{secret}", f"{[secret]!r}", "%s" % secret):  # noqa: UP031
             assert "secret+key" not in shown
 
-    def test_it_compares_and_travels(self) -> None:
+    def test_it_can_be_compared_copied_and_pickled(self) -> None:
         assert Secret(KEY) == Secret(KEY) == KEY
         assert Secret(KEY) != Secret("other")
         assert Secret(KEY) != 5
@@ -219,19 +222,19 @@ class TestUrls:
     def test_a_password_in_a_url_is_hidden(self, text: str, shown: str) -> None:
         assert without_password(text) == shown
 
-    def test_a_proxys_secrets_are_its_password_and_what_it_is_sent(self) -> None:
+    def test_a_proxys_secrets_are_its_password_and_its_header(self) -> None:
         found = set(secrets_in_url("http://user:p%40ss%2Fword@proxy:3128"))
 
         assert found == {"user:p%40ss%2Fword", "user:p@ss/word", "p%40ss%2Fword", "p@ss/word"}
         sent = encoded(b"user:p@ss/word")
-        assert MASK in Redactor(found).text(f"Basic {sent}")
+        assert MASK in Redactor(found).redact_text(f"Basic {sent}")
 
     @pytest.mark.parametrize("url", ["", "http://proxy:3128", "proxy", "localhost,127.0.0.1", "https://host/path@x"])
     def test_a_url_without_a_user_has_none(self, url: str) -> None:
         assert set(secrets_in_url(url)) == set()
 
     @pytest.mark.parametrize("url", ["http://token@proxy:3128", "token:@proxy", "http://token@proxy/a@b"])
-    def test_a_user_without_a_password_is_one(self, url: str) -> None:
+    def test_a_user_without_a_password_is_a_secret(self, url: str) -> None:
         assert "token" in set(secrets_in_url(url))
 
 
@@ -253,14 +256,14 @@ class TestExtras:
     def test_secrets_are_found_by_their_names(self, extra: object, secret: str) -> None:
         assert secret in set(secrets_in_extra(extra))
 
-    def test_nothing_else_is_one(self) -> None:
+    def test_other_fields_are_not_secrets(self) -> None:
         extra = {"region_name": "eu", "endpoint_url": "http://minio:9000", "verify": False, "n": 5, "x": None}
 
         assert set(secrets_in_extra(extra)) == set()
 
 
 class TestBare:
-    def test_an_error_leaves_its_frames_and_causes_behind(self) -> None:
+    def test_an_error_has_neither_frames_nor_causes(self) -> None:
         def fail(header: str) -> None:
             try:
                 int(header)
@@ -268,23 +271,59 @@ class TestBare:
                 raise OdiRouterError("What happened.") from error
 
         with pytest.raises(OdiRouterError) as caught:
-            raises_bare()(fail)(KEY)
+            raises_without_traceback()(fail)(KEY)
 
         assert list(chain_of(caught.value)) == [caught.value]
         assert KEY not in all_shown(caught.value)
         assert "fail" not in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
 
-    def test_errors_of_another_kind_are_left_as_they_are(self) -> None:
+    def test_errors_of_another_class_are_not_changed(self) -> None:
         def fail() -> None:
             raise ValueError("a bug")
 
         with pytest.raises(ValueError, match="a bug") as caught:
-            raises_bare()(fail)()
+            raises_without_traceback()(fail)()
 
         assert "fail" in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
 
     def test_it_is_the_same_error(self) -> None:
         error = OdiRouterError("What happened.", vendor="words", request_id="mmsu_1")
 
-        assert bare(error) is error
+        assert without_traceback(error) is error
         assert str(error) == "What happened. OdiRouter says: “words”. Request: mmsu_1."
+
+
+@pytest.mark.parametrize(
+    ("url", "short"),
+    [
+        ("https://host/a.png", "https://host/a.png"),
+        ("https://host:8080/a@b/c:d.png", "https://host:8080/a@b/c:d.png"),
+        ("https://user:pw@host/a.png", "https://***@host/a.png"),
+        ("https://user:p/w@host/a.png", "https://***@host/a.png"),
+        ("https://user:p?w@host/a.png", "https://***@host/a.png"),
+        ("HTTPS://token@host/a.png", "HTTPS://***@host/a.png"),
+        ("https://host/a.png?sig=x y&b='c'", "https://host/a.png?***"),
+        ("https://host/a.png?x@y", "https://host/a.png?***"),
+        ("https://host/a.png#t", "https://host/a.png#***"),
+        ("https://host/a.png?t#u", "https://host/a.png?***"),
+        ("https://host/a.png?", "https://host/a.png?"),
+        ("https://host?sig=x", "https://host?***"),
+        ("s3://user:pw@bucket/what?.png#1", "s3://user:***@bucket/what?.png#1"),
+        ("s3://conn@bucket/a.png", "s3://conn@bucket/a.png"),
+        ("/data/a.png?x#y", "/data/a.png?x#y"),
+    ],
+)
+def test_a_url_is_shortened_by_what_may_be_a_secret(url: str, short: str) -> None:
+    assert shorten_url(url) == short
+    assert shorten_url(short) == short
+
+
+def test_all_that_is_hidden_in_a_web_address_is_a_secret() -> None:
+    found = list(secrets_in_web_url("https://user:pw@host/a.png?sig=x&b=y#z"))
+    assert found == ["user:pw", "pw", "sig=x&b=y#z"]
+    assert list(secrets_in_web_url("https://host/a.png")) == list(secrets_in_web_url("s3://a:b@c/d?e")) == []
+
+
+def test_addresses_in_texts_are_shortened_wherever_they_are() -> None:
+    value = {"a": ["see https://h/x?sig=s3cret, or 'http://u:s3cret@h/y'", 1, None], "b": "https://h/?s3cret"}
+    assert shorten_urls(value) == {"a": ["see https://h/x?*** or 'http://***@h/y'", 1, None], "b": "https://h/?***"}

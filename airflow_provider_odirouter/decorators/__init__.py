@@ -1,1 +1,1 @@
-"""The TaskFlow faces of the operators."""
+"""The TaskFlow decorator."""

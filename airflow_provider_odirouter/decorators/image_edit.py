@@ -5,21 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
-from airflow.sdk.definitions._internal.types import SET_DURING_EXECUTION
-from airflow.sdk.definitions.context import context_merge
-
+from airflow_provider_odirouter.compat import (
+    SET_DURING_EXECUTION,
+    AirflowFailException,
+    DecoratedOperator,
+    TaskDecorator,
+    task_decorator_factory,
+)
+from airflow_provider_odirouter.decorators.function import call_function
 from airflow_provider_odirouter.operators.image_edit import EDIT_FIELDS, OdiRouterImageEditOperator
+from airflow_provider_odirouter.storage.path_fields import UrlField
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
 class _ImageEditDecoratedOperator(DecoratedOperator, OdiRouterImageEditOperator):
-    """Runs the function for an edit's parameters, then the edit."""
+    """Calls the function for the edit's parameters, then edits."""
 
     template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *OdiRouterImageEditOperator.template_fields)
     template_fields_renderers: ClassVar[dict[str, str]] = {**DecoratedOperator.template_fields_renderers}
+    op_args = UrlField()
+    op_kwargs = UrlField()
     custom_operator_name = "@task.odirouter_image_edit"
 
     def __init__(
@@ -39,15 +46,11 @@ class _ImageEditDecoratedOperator(DecoratedOperator, OdiRouterImageEditOperator)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Call the function, then edit."""
-        from airflow_provider_odirouter.compat import AirflowFailException, determine_kwargs
-
-        context_merge(context, self.op_kwargs)
-        kwargs = determine_kwargs(self.python_callable, self.op_args, context)
-        parameters = self.python_callable(*self.op_args, **kwargs)
+        parameters = call_function(self, context)
         if not isinstance(parameters, Mapping) or not set(parameters) <= set(EDIT_FIELDS):
             raise AirflowFailException(
                 f"The function {self.python_callable.__name__} must return a dictionary of an edit's parameters "
-                f"({', '.join(EDIT_FIELDS)}), not {_shown(parameters)}. Nothing was sent."
+                f"({', '.join(EDIT_FIELDS)}), not {_describe(parameters)}. Nothing was sent."
             )
         for name in EDIT_FIELDS:
             given = getattr(self, name)
@@ -55,8 +58,8 @@ class _ImageEditDecoratedOperator(DecoratedOperator, OdiRouterImageEditOperator)
         return OdiRouterImageEditOperator.execute(self, context)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after a deferral: what the function has returned is known from the request that was made of it."""
-        from airflow_provider_odirouter.records import REQUEST_XCOM, RequestRecord
+        """Resume after a deferral, with the parameters in the pushed record: the function is not called again."""
+        from airflow_provider_odirouter.xcoms import REQUEST_XCOM, RequestRecord
 
         ti = context["ti"]
         pushed = ti.xcom_pull(task_ids=ti.task_id, map_indexes=ti.map_index, key=REQUEST_XCOM)
@@ -67,7 +70,7 @@ class _ImageEditDecoratedOperator(DecoratedOperator, OdiRouterImageEditOperator)
         return super().resume_execution(next_method, next_kwargs, context)
 
 
-def _shown(value: object) -> str:
+def _describe(value: object) -> str:
     return f"one with {', '.join(map(str, value))}" if isinstance(value, Mapping) else type(value).__name__
 
 
@@ -83,13 +86,13 @@ def odirouter_image_edit_task(
         def white_background(product: dict) -> dict:
             return {"prompt": f"{product['name']} on white", "images": [product["photo"]]}
 
-    What the function returns is not rendered as a template, and wins over what the decorator is given.
+    The returned values are not rendered as templates, and win over the decorator's own parameters.
 
     :param python_callable: The function.
     :param kwargs: Parameters of
         :class:`~airflow_provider_odirouter.operators.image_edit.OdiRouterImageEditOperator`.
     """
-    # Airflow would infer it from the function's annotation, which is of the parameters, not of the manifest.
+    # Airflow would infer it from the function's annotation, but the task returns the manifest.
     kwargs.setdefault("multiple_outputs", False)
     return task_decorator_factory(
         python_callable=python_callable, decorated_operator_class=_ImageEditDecoratedOperator, **kwargs

@@ -1,1 +1,1 @@
-"""Connection and HTTP. The only room that talks to the API and that turns transport errors into ours."""
+"""Connection and HTTP. Only this layer talks to the API, and it turns transport errors into ours."""

@@ -1,10 +1,9 @@
 """
-Where a connection leads: one rule for its host, port and schema, in each form in which Airflow takes them.
+Builds the base URL from a connection's host, port and schema, in every form that Airflow accepts.
 
 Airflow splits a URI such as ``odirouter://http://:KEY@[::1]:8088/model`` into the host ``http://::1``, the port 8088
-and the schema ``model``, while its form and its JSON leave all fields to the user, and its ``http`` connections have
-the scheme in the schema. So each part may stand in more than one field. What is given is used, what contradicts is
-refused.
+and the schema ``model``. In its form and in JSON the user fills the fields, and ``http`` connections have the scheme in
+the schema. So each part of the URL may be in more than one field. Parts that contradict each other are refused.
 """
 
 from __future__ import annotations
@@ -15,24 +14,24 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
-from airflow_provider_odirouter.hooks.intake import is_link
+from airflow_provider_odirouter.hooks.bounded_io import is_link
 from airflow_provider_odirouter.protocol import DEFAULT_BASE_URL
 
 SCHEMES = ("http", "https")
 BAD_HOST = f"its host must be a base URL such as {DEFAULT_BASE_URL}, without user, query or fragment."
-NAME = re.compile(r"""[^\s\\@%?#,/:\[\]<>{}|^`"']+""")
+HOST_NAME = re.compile(r"""[^\s\\@%?#,/:\[\]<>{}|^`"']+""")
 
 
 def base_url_of(host: str | None, port: int | str | None, schema: str | None) -> str:
     """
-    Return the base URL that a connection's fields name, as it goes over the wire: encoded, with no slash at its end.
+    Return the base URL that a connection's fields name, encoded and without a slash at its end.
 
-    :param host: A base URL, or the short form of one, which means ``https`` and the path ``model`` unless something
-        else is given; empty: the documented base URL.
-    :param port: May stand in the host instead.
-    :param schema: ``http`` or ``https``, or the path; each may stand in the host instead.
-    :raises ValueError: If they contradict each other, or name no base URL. Its text shows neither host nor path: they
-        may hold a key.
+    :param host: A base URL, or its short form without scheme and path. Default scheme: ``https``; default path of the
+        short form: ``model``; default if empty: the documented base URL.
+    :param port: The port, which may be in the host instead.
+    :param schema: ``http`` or ``https``, or the path; each may be in the host instead.
+    :raises ValueError: If the fields contradict each other, or are not a base URL. The text shows neither host nor
+        path: they may hold a key.
     """
     host, schema = (host or "").strip(), (schema or "").strip()
     scheme_of_host, has_scheme, rest = host.partition("://") if "://" in host else ("", "", host)
@@ -45,9 +44,9 @@ def base_url_of(host: str | None, port: int | str | None, schema: str | None) ->
     authority, _, path_of_host = (rest if host else urlsplit(DEFAULT_BASE_URL).netloc).partition("/")
     name, port_of_host = _name_and_port(authority)
 
-    scheme = _agreed("its host and its schema field", scheme_of_host, scheme_of_schema) or "https"
-    number = _agreed("its host and its port field", port_of_host, _port(port))
-    path = _agreed("its host and its schema field", path_of_host.strip("/"), path_of_schema, shown=False)
+    scheme = _agree("its host and its schema field", scheme_of_host, scheme_of_schema) or "https"
+    number = _agree("its host and its port field", port_of_host, _port(port))
+    path = _agree("its host and its schema field", path_of_host.strip("/"), path_of_schema, shown=False)
     if not (path or has_scheme):
         path = urlsplit(DEFAULT_BASE_URL).path.strip("/")
     text = f"{scheme}://{name}{f':{number}' if number else ''}/{path}"
@@ -61,22 +60,22 @@ def _scheme_and_path(schema: str) -> tuple[str, str]:
     if scheme in SCHEMES:
         return scheme, ""
     if "://" in schema:
-        raise ValueError("its schema field must be http, https or a path; a URL belongs into its host field.")
+        raise ValueError("its schema field must be http, https or a path; put a URL into its host field.")
     return "", schema.strip("/")
 
 
 def _name_and_port(authority: str) -> tuple[str, str]:
-    """Split what stands before the path; an IPv6 address has lost its brackets if it came in a URI."""
+    """Split host and port. An IPv6 address from a URI has lost its brackets."""
     in_brackets = re.fullmatch(r"\[([^\[\]%]+)\](?::([0-9]+))?", authority)
     try:
         if in_brackets or authority.count(":") > 1:
             name, port = in_brackets.groups(default="") if in_brackets else (authority, "")
             return f"[{IPv6Address(name)}]", _port(port)
         name, colon, port = authority.partition(":")
-        if NAME.fullmatch(name) and (port or not colon):
+        if HOST_NAME.fullmatch(name) and (port or not colon):
             return name, _port(port)
     except ValueError:
-        pass  # no address, or no port
+        pass  # not an address, or not a port
     raise ValueError(BAD_HOST)
 
 
@@ -89,7 +88,7 @@ def _port(port: int | str | None) -> str:
     return str(int(text))
 
 
-def _agreed(fields: str, one: str, other: str, *, shown: bool = True) -> str:
+def _agree(fields: str, one: str, other: str, *, shown: bool = True) -> str:
     if one and other and unquote(one) != unquote(other):
         what = f" ({one}, {other})" if shown else ""
         raise ValueError(f"{fields} contradict each other{what}; give it in one of them.")

@@ -1,4 +1,4 @@
-"""The worker's HTTP client: for calls, submits among them, and for downloads."""
+"""The worker's HTTP client, for all calls and for downloads."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
+from airflow_provider_odirouter.hooks.connection import ConnectionSettings
 from airflow_provider_odirouter.hooks.proxies import Proxies, Proxy
-from airflow_provider_odirouter.hooks.settings import ConnectionSettings
 
-# No connection is kept: one that the service has just closed would leave the fate of a submit open.
+# No connection is kept open: if the service had just closed it, it would be unknown whether a submit arrived.
 NO_KEEPALIVE = httpx.Limits(max_keepalive_connections=0)
 
 
 class TransportByProxy(httpx.BaseTransport):
-    """Sends each request, each hop of a redirect among them, through the proxy that its URL needs."""
+    """Sends each HTTP request, each hop of a redirect included, through the proxy for its URL."""
 
     def __init__(self, context: ssl.SSLContext, proxies: Proxies) -> None:
         self._context = context
@@ -24,7 +24,7 @@ class TransportByProxy(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request."""
-        proxy = self._proxies.to(str(request.url))
+        proxy = self._proxies.proxy_for(str(request.url))
         transport = self._transports.get(proxy) or self._transports.setdefault(proxy, self._transport(proxy))
         return transport.handle_request(request)
 
@@ -34,20 +34,20 @@ class TransportByProxy(httpx.BaseTransport):
             transport.close()
 
     def _transport(self, proxy: Proxy | None) -> httpx.HTTPTransport:
-        through = None
+        httpx_proxy = None
         if proxy:
             context = self._context if proxy.url.startswith("https:") else None
-            through = httpx.Proxy(proxy.url, auth=proxy.auth, ssl_context=context)
-        return httpx.HTTPTransport(verify=self._context, proxy=through, limits=NO_KEEPALIVE, trust_env=False)
+            httpx_proxy = httpx.Proxy(proxy.url, auth=proxy.auth, ssl_context=context)
+        return httpx.HTTPTransport(verify=self._context, proxy=httpx_proxy, limits=NO_KEEPALIVE, trust_env=False)
 
 
 def worker_client(settings: ConnectionSettings) -> httpx.Client:
     """
-    Build a client. The network is not needed for it.
+    Build a client, without any network access.
 
-    :raises ConnectionSettingsError: If the connection, or the environment, has TLS settings that cannot be used.
+    :raises ConnectionSettingsError: If a TLS setting of the connection or of the environment cannot be used.
     """
     transport = TransportByProxy(settings.ssl_context(), settings.proxies)
-    # What the service sets goes to no host of files.
+    # A cookie of the service must not go to the hosts of files.
     no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
     return httpx.Client(transport=transport, timeout=settings.timeout, cookies=no_cookies, trust_env=False)

@@ -1,4 +1,4 @@
-"""The connection as it was read last: read once, and again only where the service refuses its key."""
+"""The settings of the connection: read once, and again only after the service refuses the API key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_odirouter.compat import AirflowNotFoundException, asks_in_thread
 from airflow_provider_odirouter.errors import AuthenticationError, ConnectionNotFoundError
-from airflow_provider_odirouter.hooks.settings import ConnectionSettings
+from airflow_provider_odirouter.hooks.connection import ConnectionSettings
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_KEYS = 3
-"""Settings that one call is sent with, where the connection has changed each time that the service refuses a key."""
+"""How many API keys one call may try, if the connection has changed each time that the service refuses one."""
 
 
 class CurrentSettings:
     """
-    A connection's settings, shared by a hook and its twins.
+    A connection's settings, shared by hooks of the same connection.
 
-    :param ask: Asks Airflow for the connection.
-    :param aask: Does so in a triggerer, whose event loop the other one would block.
+    :param load: Asks Airflow for the connection.
+    :param aload: The same for a triggerer, whose event loop ``load`` would block.
     """
 
-    def __init__(self, conn_id: str, ask: Callable[[str], Connection], aask: Callable[[str], Awaitable[Connection]]):
+    def __init__(self, conn_id: str, load: Callable[[str], Connection], aload: Callable[[str], Awaitable[Connection]]):
         self._conn_id = conn_id
-        self._ask = ask
-        self._aask = aask
+        self._load = load
+        self._aload = aload
         self._settings: ConnectionSettings | None = None
         self._read_at = -math.inf
-        self._renewing = threading.Lock()
-        self._may_ask = True
+        self._lock = threading.Lock()
+        self._may_reread = True
 
     def get(self) -> ConnectionSettings:
         """
-        Return the settings; the first time, they are read.
+        Return the settings; the first call reads the connection.
 
-        :raises ConnectionSettingsError: If there is no connection, or none that can be used.
+        :raises ConnectionSettingsError: If the connection does not exist or cannot be used.
         """
         return self._settings or self._read()
 
@@ -56,79 +56,80 @@ class CurrentSettings:
         async with one_at_a_time:
             return self._settings or await self._aread()
 
-    def renewed(
+    def reread(
         self, error: AuthenticationError, tried: Sequence[ConnectionSettings], sent_at: float
     ) -> ConnectionSettings:
         """
-        Return what the connection says by now, if that is something else.
+        Read the connection again, and return its settings if they have changed.
 
-        :param error: How the service refused the key.
-        :param tried: The settings that the call was sent with, the last one at the end.
-        :param sent_at: When it was sent last, by the steady clock. What was read since then holds for it, too: many
-            calls that are refused at once read the connection once.
-        :raises AuthenticationError: The same, if there is nothing else to try.
-        :raises ConnectionSettingsError: If there is no connection any more, or none that can be used.
+        :param error: The service's refusal of the key.
+        :param tried: The settings that the call was sent with, in order.
+        :param sent_at: When the call was last sent, by the steady clock. If the connection was read since then, it is
+            not read again: many calls that are refused at once read it once.
+        :raises AuthenticationError: The same error, if there are no other settings to try.
+        :raises ConnectionSettingsError: If the connection no longer exists, or cannot be used.
         """
-        # Without leave to ask, the lock may be held by what a signal handler has interrupted.
-        if self._may_ask and _may_be_renewed(error, tried):
-            with self._renewing:
+        # If it may not be reread, a signal handler runs, and the code that it interrupted may hold the lock.
+        if self._may_reread and _may_try_another_key(error, tried):
+            with self._lock:
                 if self._is_unchanged_since(tried[-1], sent_at):
                     self._read()
-        return self._other(error, tried)
+        return self._other_settings(error, tried)
 
-    async def arenewed(
+    async def areread(
         self,
         error: AuthenticationError,
         tried: Sequence[ConnectionSettings],
         sent_at: float,
         one_at_a_time: asyncio.Lock,
     ) -> ConnectionSettings:
-        """Return what the connection says by now, as :meth:`renewed` does."""
-        if self._may_ask and _may_be_renewed(error, tried):
+        """Read the connection again, as :meth:`reread` does."""
+        if self._may_reread and _may_try_another_key(error, tried):
             async with one_at_a_time:
                 if self._is_unchanged_since(tried[-1], sent_at):
                     await self._aread()
-        return self._other(error, tried)
+        return self._other_settings(error, tried)
 
-    def ask_no_more(self) -> None:
-        """Take the settings as they are from now on: a signal handler may have interrupted a question to Airflow."""
-        self._may_ask = False
+    def freeze_connection(self) -> None:
+        """Never read the connection again: a signal handler may have interrupted a call to Airflow."""
+        self._may_reread = False
 
     def _is_unchanged_since(self, refused: ConnectionSettings, sent_at: float) -> bool:
         return self._settings == refused and self._read_at <= sent_at
 
-    def _other(self, error: AuthenticationError, tried: Sequence[ConnectionSettings]) -> ConnectionSettings:
-        if not _may_be_renewed(error, tried) or self._settings is None or self._settings in tried:
+    def _other_settings(self, error: AuthenticationError, tried: Sequence[ConnectionSettings]) -> ConnectionSettings:
+        if not _may_try_another_key(error, tried) or self._settings is None or self._settings in tried:
             raise error
-        log.warning("%s The connection has changed since it was read; the call goes on with it.", error.what)
+        log.warning("%s The connection has changed since it was read; the call is sent with the new key.", error.what)
         return self._settings
 
     def _read(self) -> ConnectionSettings:
         began = time.monotonic()
-        with self._finding():
-            return self._keep(self._ask(self._conn_id), began)
+        with self._not_found_as_our_error():
+            return self._store(self._load(self._conn_id), began)
 
     async def _aread(self) -> ConnectionSettings:
         if asks_in_thread():
             return await asyncio.to_thread(self._read)
         began = time.monotonic()
-        with self._finding():
-            return self._keep(await self._aask(self._conn_id), began)
+        with self._not_found_as_our_error():
+            return self._store(await self._aload(self._conn_id), began)
 
-    def _keep(self, connection: Connection, began: float) -> ConnectionSettings:
-        settings = ConnectionSettings.of(connection)
-        if settings != self._settings:  # what was built for the same ones stays in use
+    def _store(self, connection: Connection, began: float) -> ConnectionSettings:
+        settings = ConnectionSettings.from_connection(connection)
+        if settings != self._settings:  # equal settings stay in use, with their TLS context and clients
             self._settings = settings
         self._read_at = began
         return self._settings or settings
 
     @contextmanager
-    def _finding(self) -> Iterator[None]:
+    def _not_found_as_our_error(self) -> Iterator[None]:
         try:
             yield
-        except AirflowNotFoundException as error:
-            raise ConnectionNotFoundError(f"Airflow finds no connection {self._conn_id!r}.") from error
+        except AirflowNotFoundException:
+            # From None: Airflow's own error says the same.
+            raise ConnectionNotFoundError(f"Airflow finds no connection {self._conn_id!r}.") from None
 
 
-def _may_be_renewed(error: AuthenticationError, tried: Sequence[ConnectionSettings]) -> bool:
+def _may_try_another_key(error: AuthenticationError, tried: Sequence[ConnectionSettings]) -> bool:
     return error.status_code == 401 and len(tried) < MAX_KEYS

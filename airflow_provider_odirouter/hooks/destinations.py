@@ -1,8 +1,8 @@
 """
-Where a download may go: to public addresses alone, unless OdiRouter itself is at another one.
+Restricts downloads to public addresses, unless OdiRouter itself is at an address that is not public.
 
-A result's links come from the service, and each redirect from whatever host a link names. None of them may make a
-worker fetch what only the worker can reach: a cloud's metadata, a service on its own machine, a router.
+The links come from the service, and redirects from any host that a link names. None of them may make a worker fetch a
+resource that only the worker can reach: a cloud's metadata, a service on its own machine, a router.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 LOOKUP_SECONDS = 5.0
-"""For the name in the base URL, looked up only where a download meets an address that is not public."""
+"""For the lookup of the base URL's host, which happens only if a download meets an address that is not public."""
 
 
 def is_public(address: Address) -> bool:
-    """Return whether an address is one of the internet: in the public part of it, and that of one host."""
-    address = _meant(address)
+    """Return whether an address belongs to one host on the public internet."""
+    address = _real_address(address)
     return address.is_global and not (
         address.is_multicast
         or address.is_reserved
@@ -38,8 +38,8 @@ def is_public(address: Address) -> bool:
     )
 
 
-def _meant(address: Address) -> Address:
-    """Return the IPv4 address that an IPv6 address leads to, if it is made of one."""
+def _real_address(address: Address) -> Address:
+    """Return the IPv4 address that an IPv6 address embeds, or the address itself."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
     if address in NAT64:
@@ -49,9 +49,9 @@ def _meant(address: Address) -> Address:
 
 def literal_address(host: str) -> Address | None:
     """
-    Return the address that a host's name spells, ``None`` if it has to be looked up.
+    Return the address that a host's name spells; ``None``: the name has to be looked up.
 
-    In any spelling that a resolver takes for one, such as ``2130706433``, ``0x7f.1`` or ``localhost``.
+    It reads all spellings that a resolver accepts, such as ``2130706433``, ``0x7f.1`` or ``localhost``.
     """
     host = host.strip("[]").rstrip(".").lower()
     if host == "localhost" or host.endswith(".localhost"):
@@ -65,9 +65,9 @@ def literal_address(host: str) -> Address | None:
 
 def is_private_host(host: str, *, seconds: float = LOOKUP_SECONDS) -> bool:
     """
-    Return whether a host is known to be at addresses that are not public.
+    Return whether all known addresses of a host are not public. An unknown host counts as public.
 
-    :param seconds: How long its name is looked up; the system's own patience is not ours.
+    :param seconds: How long the lookup of its name may take. Default: 5; the system's own limit is longer.
     """
     if literal := literal_address(host):
         return not is_public(literal)
@@ -85,13 +85,13 @@ def is_private_host(host: str, *, seconds: float = LOOKUP_SECONDS) -> bool:
 
 class PeerCheck:
     """
-    Hangs up on a peer that is not public, before anything is sent to it; a ``trace`` extension of httpx.
+    Closes a connection to an address that is not public before anything is sent; a ``trace`` extension of httpx.
 
-    The peer is that of the connection itself: whatever a name meant a moment ago, and however an address is spelled.
-    Behind a proxy, the proxy looks names up, and its rules decide; only an address in the URL itself is refused here.
+    It checks the address that the connection has reached: neither an earlier lookup nor the spelling of an address can
+    deceive it. With a proxy, the proxy looks names up, and its own rules apply; only an address in the URL is checked.
 
     :param call: The download, or one of its redirects.
-    :param may_be_private: Asked only where it matters.
+    :param may_be_private: Returns whether addresses that are not public are allowed. Called only for such an address.
     """
 
     def __init__(self, call: Call, may_be_private: Callable[[], bool]) -> None:
@@ -103,7 +103,7 @@ class PeerCheck:
         self._is_proxied = False
 
     def __call__(self, event: str, info: Mapping[str, Any]) -> None:
-        """Take note of where httpx is."""
+        """Handle an event of httpx: a connection is to be opened, or is open."""
         if event.endswith(".connect_tcp.started"):
             self._is_proxied = (info["host"], info["port"]) != (self._host, self._port)
             if self._is_proxied and (address := literal_address(self._host)):
@@ -123,7 +123,7 @@ class PeerCheck:
         if not is_public(address) and not self._may_be_private():
             host = urlsplit(self._call.url).hostname
             raise PrivateAddressError(
-                f"A file of the result is at {host}, which is {_meant(address)}: that is no public address, so it "
-                "was not fetched.",
+                f"A file of the result is at {host} ({_real_address(address)}), which is not a public address, so it "
+                "was not downloaded.",
                 request_id=self._call.request_id,
             )

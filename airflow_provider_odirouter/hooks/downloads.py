@@ -1,4 +1,4 @@
-"""Downloads of outputs: without the key, from public addresses alone, each redirect checked as the first link was."""
+"""Downloads outputs: without the API key, from public addresses only, with the same checks for each redirect."""
 
 from __future__ import annotations
 
@@ -10,25 +10,31 @@ from urllib.parse import urlsplit
 
 from airflow_provider_odirouter import protocol
 from airflow_provider_odirouter.errors import LandingError
+from airflow_provider_odirouter.hooks.bounded_io import (
+    BoundedBody,
+    HeaderTimeout,
+    is_link,
+    map_transport_errors,
+    redirect_target,
+)
 from airflow_provider_odirouter.hooks.destinations import PeerCheck, is_private_host
-from airflow_provider_odirouter.hooks.intake import HeaderWatch, Intake, as_our_errors, is_link, redirect_target
 from airflow_provider_odirouter.protocol import Answer, Call
 from airflow_provider_odirouter.redaction import MASK, without_password
 
 if TYPE_CHECKING:
     import httpx
 
-    from airflow_provider_odirouter.hooks.settings import ConnectionSettings
+    from airflow_provider_odirouter.hooks.connection import ConnectionSettings
 
 MAX_REDIRECTS = 10
 
 
 class Downloader:
     """
-    Receives files.
+    Downloads files.
 
-    :param client: Without the key.
-    :param headers: What is sent to any host.
+    :param client: A client that does not send the API key.
+    :param headers: Sent to every host.
     :param seconds: How long the body of a file may take.
     :param max_bytes: How many bytes a file may have.
     """
@@ -50,9 +56,9 @@ class Downloader:
 
     def receive(self, call: Call, into: IO[bytes]) -> None:
         """
-        Receive a file, once, wherever its link is redirected to.
+        Download a file once, and follow the redirects of its link.
 
-        :raises OdiRouterError: If that fails; see :meth:`~.odirouter.OdiRouterHook.download`.
+        :raises OdiRouterError: If the download fails; see :meth:`~.odirouter.OdiRouterHook.download`.
         """
         into.seek(0)
         into.truncate()
@@ -60,38 +66,40 @@ class Downloader:
         hop: Call | None = call
         for _ in range(1 + MAX_REDIRECTS):
             if hop:
-                hop = self._receive_or_move(hop, into)
+                hop = self._receive_or_redirect(hop, into)
         if hop:
             what = f"{_host(call)} redirects the download more than {MAX_REDIRECTS} times."
             raise LandingError(what, request_id=call.request_id)
 
-    def _receive_or_move(self, call: Call, into: IO[bytes]) -> Call | None:
+    def _receive_or_redirect(self, call: Call, into: IO[bytes]) -> Call | None:
         """Receive a file, or return the call that its host redirects to."""
-        check, watch = PeerCheck(call, self._may_be_private), HeaderWatch(self._settings.timeout + 1)
+        check_peer, limit_headers = PeerCheck(call, self._may_be_private), HeaderTimeout(self._settings.timeout + 1)
 
         def trace(event: str, info: Mapping[str, Any]) -> None:
-            check(event, info)
-            watch(event, info)
+            check_peer(event, info)
+            limit_headers(event, info)
 
         with (
-            # Who has a link's query may fetch what lies there.
-            as_our_errors(call, self._settings.redactor.also(urlsplit(call.url).query)),
-            self._client.stream("GET", call.url, headers=self._headers, extensions={"trace": trace}) as got,
+            # The query of a link may give access to the file, like a key.
+            map_transport_errors(call, self._settings.redactor.with_secrets(urlsplit(call.url).query)),
+            self._client.stream("GET", call.url, headers=self._headers, extensions={"trace": trace}) as response,
         ):
-            if got.has_redirect_location:
-                return self._moved(call, got.headers["Location"])
-            if not got.is_success:
-                raise protocol.file_error_of(call, Answer(got.status_code, {}, b"", received_at=time.time()))
-            intake = Intake(call, into, seconds=self._seconds, most=self._max_bytes)
-            for chunk in got.iter_bytes():
-                intake.take(chunk)
+            if response.has_redirect_location:
+                return self._redirected(call, response.headers["Location"])
+            if not response.is_success:
+                answer = Answer(response.status_code, {}, b"", received_at=time.time())
+                raise protocol.file_error_from_answer(call, answer)
+            bounded_body = BoundedBody(call, into, seconds=self._seconds, max_bytes=self._max_bytes)
+            bounded_body.expect(response.headers.get("Content-Length", ""))
+            for chunk in response.iter_bytes():
+                bounded_body.write(chunk)
         return None
 
-    def _moved(self, call: Call, location: str) -> Call:
+    def _redirected(self, call: Call, location: str) -> Call:
         url, what = redirect_target(call.url, location), f"{_host(call)} redirects the download, and the link"
         check_link(url, what, call.request_id, self._settings)
         if urlsplit(call.url).scheme == "https" and urlsplit(url).scheme == "http":
-            raise LandingError(f"{what} gives up the encryption: it is no https URL.", request_id=call.request_id)
+            raise LandingError(f"{what} is not encrypted: it is not an https URL.", request_id=call.request_id)
         return replace(call, url=url)
 
     def _may_be_private(self) -> bool:
@@ -103,18 +111,19 @@ def check_link(url: str, what: str, request_id: str | None, settings: Connection
     """
     Check a link before it is followed.
 
-    :param what: What the link is, as the beginning of a sentence.
-    :raises LandingError: If it is none, or holds a secret, which no host but OdiRouter's own may get.
+    :param what: The beginning of the error's sentence, such as ``The result's link``.
+    :raises LandingError: If it is not an ``http(s)`` URL, or holds a secret, which only OdiRouter's own host may get.
     """
-    shown = settings.redactor.text(url)
-    if MASK in shown:  # It was hidden when the result was read, or is to be hidden now.
+    redacted = settings.redactor.redact_text(url)
+    if MASK in redacted:  # The secret was redacted when the result was read, or is redacted now.
         raise LandingError(
             f"{what} holds a secret of the connection, and is not followed.",
             request_id=request_id,
             advice="Report this to OdiRouter with the request's id.",
         )
     if not is_link(url):
-        raise LandingError(f"{what} {without_password(shown)[:20]!r}… is no http(s) URL.", request_id=request_id)
+        shown = without_password(redacted)[:20]
+        raise LandingError(f"{what} {shown!r}… is not an http(s) URL.", request_id=request_id)
 
 
 def _host(call: Call) -> str | None:

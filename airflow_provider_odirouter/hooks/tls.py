@@ -1,4 +1,4 @@
-"""Which certificates are trusted, and the settings that say so: of the connection, and of the environment."""
+"""Builds the TLS settings from those of the connection and of the environment."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ import httpx
 from airflow_provider_odirouter.errors import ConnectionSettingsError, EnvironmentSettingsError
 
 HASHED_NAME = re.compile(r"[0-9a-f]{8}\.[0-9]+")
-"""The name of a certificate in a folder that OpenSSL can look it up in."""
+"""The file name of a certificate in a folder that ``openssl rehash`` has indexed."""
 
 
 def tls_context(verify: bool | str) -> ssl.SSLContext:
     """
-    Build the TLS settings: about 20 ms of work, so once for many calls.
+    Build the TLS settings. It takes about 20 ms, so do it once for many calls.
 
-    :param verify: Whether certificates are checked, or a CA file that counts beside the public ones.
+    :param verify: Whether certificates are checked, or a CA file that is trusted in addition to the public ones.
     :raises ConnectionSettingsError: If the CA file cannot be used.
     :raises EnvironmentSettingsError: If ``SSL_CERT_FILE``, ``SSL_CERT_DIR`` or ``SSLKEYLOGFILE`` cannot be used.
     """
     if verify is False:
         return httpx.create_ssl_context(verify=False)
     _check_environment()
-    with _naming("the public certificates (the package certifi)", EnvironmentSettingsError):
+    with _naming_setting("the public certificates (the package certifi)", EnvironmentSettingsError):
         context = httpx.create_ssl_context()
     if isinstance(verify, str):
-        # In addition to the public ones: pictures lie on a host of their own.
-        with _naming(f"The connection's verify, the CA file {verify!r},", ConnectionSettingsError):
+        # In addition to the public ones: another host serves the pictures.
+        with _naming_setting(f"The connection's verify, the CA file {verify!r},", ConnectionSettingsError):
             context.load_verify_locations(cafile=verify)
     return context
 
 
 def _check_environment() -> None:
-    """Try what :mod:`ssl` and httpx take from the environment one by one, as their errors do not name it."""
+    """Try each variable that :mod:`ssl` and httpx read: their own errors do not name it."""
     if file := os.environ.get("SSL_CERT_FILE"):
-        with _naming(f"SSL_CERT_FILE ({file!r})", EnvironmentSettingsError):
+        with _naming_setting(f"SSL_CERT_FILE ({file!r})", EnvironmentSettingsError):
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
     elif folders := os.environ.get("SSL_CERT_DIR"):
-        # OpenSSL does not look into it before it needs a certificate, and then finds none.
-        with _naming(f"SSL_CERT_DIR ({folders!r})", EnvironmentSettingsError):
+        # OpenSSL reads the folder only when it needs a certificate, and does not report an empty one.
+        with _naming_setting(f"SSL_CERT_DIR ({folders!r})", EnvironmentSettingsError):
             if not any(_has_certificates(Path(folder)) for folder in folders.split(os.pathsep) if folder):
-                raise FileNotFoundError("no certificate under a name that OpenSSL looks for (openssl rehash)")
+                raise FileNotFoundError("no certificate with a file name that OpenSSL finds (run openssl rehash)")
     if file := os.environ.get("SSLKEYLOGFILE"):
-        with _naming(f"SSLKEYLOGFILE ({file!r})", EnvironmentSettingsError):
+        with _naming_setting(f"SSLKEYLOGFILE ({file!r})", EnvironmentSettingsError):
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).keylog_filename = file
 
 
@@ -57,7 +57,7 @@ def _has_certificates(folder: Path) -> bool:
 
 
 @contextmanager
-def _naming(setting: str, kind: type[ConnectionSettingsError]) -> Iterator[None]:
+def _naming_setting(setting: str, kind: type[ConnectionSettingsError]) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:

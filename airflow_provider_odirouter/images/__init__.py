@@ -1,1 +1,1 @@
-"""Pictures: reading and checking inputs, landing outputs. This room must never know the queue."""
+"""Pictures: reads and checks inputs, lands outputs, makes previews. This layer must never know the queue."""

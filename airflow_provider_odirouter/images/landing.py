@@ -1,86 +1,95 @@
-"""Bringing outputs home: whole or not at all."""
+"""Lands outputs: downloads them, and writes them to the user's storage, whole or not at all."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-import mimetypes
 import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING
 
-from airflow_provider_odirouter.errors import LandingError, StorageError
-from airflow_provider_odirouter.images.files import make_folder, try_to_write, write_whole
-from airflow_provider_odirouter.images.paths import shown, url_of
-from airflow_provider_odirouter.images.picture import UnusablePictureError, examine
-from airflow_provider_odirouter.images.stores import in_words, reached
-from airflow_provider_odirouter.images.threads import StoppedError, TooSlowError, aside, side_by_side
+from airflow_provider_odirouter.errors import OdiRouterError, OutputExistsError, StorageError, UnusablePathError
+from airflow_provider_odirouter.images.outputs import describe, extension, is_data_url, write_data_url
 from airflow_provider_odirouter.models import LandedOutput, OutputFile
-from airflow_provider_odirouter.redaction import raises_bare, without_password
+from airflow_provider_odirouter.redaction import raises_without_traceback, without_password
+from airflow_provider_odirouter.storage.files import (
+    TakenError,
+    check_writable,
+    is_same_content,
+    make_folder,
+    write_whole,
+)
+from airflow_provider_odirouter.storage.paths import PathError, portable_path, quote_path
+from airflow_provider_odirouter.storage.store_errors import describe_error, open_store
+from airflow_provider_odirouter.storage.threads import StoppedError, TooSlowError, run_in_thread, run_parallel
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
     from typing_extensions import Buffer
 
 Download = Callable[[str, IO[bytes]], None]
-"""Writes what lies behind a URL into a file."""
+"""Writes the content of a URL into a file."""
 
-LONGEST_NAME = 120
-"""Characters: file systems end at 255 bytes, and a number and an extension follow."""
-PROBE_SECONDS = 60.0
-"""For a store to answer: the client of S3 alone would try for minutes to reach one that is silent."""
+MAX_NAME_LENGTH = 120
+"""Characters: file systems allow 255 bytes, and a hash, a number and an extension follow."""
+MAX_PROBE_SECONDS = 60.0
+"""For a store to answer: S3's client alone would try for minutes to reach a silent one."""
 
 
 def stable_name(*parts: str) -> str:
     """
     Make the name that a task instance's files begin with.
 
-    The same parts give the same name in every try, other parts another one, and every store can hold it.
+    The same parts make the same name in every try; other parts make another name. Every store allows it.
     """
-    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", "__".join(parts)).strip(".-")[:LONGEST_NAME]
-    # Of the parts, not of what they are together: dag a, task b__c is not dag a__b, task c.
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", "__".join(parts)).strip(".-")[:MAX_NAME_LENGTH]
+    # The hash of the parts, not of the joined text: Dag a, task b__c is not Dag a__b, task c.
     return f"{readable}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]}"
 
 
-@raises_bare()
+@raises_without_traceback()
 def probe(output_path: str, storage_conn_id: str | None = None) -> None:
     """
-    Find out whether files can be written, before anything is paid.
+    Check that files can be written, before anything is paid.
 
-    :param storage_conn_id: The connection of a store whose URL names none itself.
+    :param storage_conn_id: The connection of a store whose URL does not name one.
+    :raises UnusablePathError: If they cannot in any try, since the path itself cannot be used.
     :raises StorageError: If they cannot.
     """
     try:
-        aside(lambda: _probe(output_path, storage_conn_id), seconds=PROBE_SECONDS)
+        run_in_thread(lambda: _probe(output_path, storage_conn_id), seconds=MAX_PROBE_SECONDS)
     except (_NotWrittenError, TooSlowError) as error:
-        reason = in_words(error.reason, output_path, storage_conn_id) if isinstance(error, _NotWrittenError) else error
-        raise StorageError(
-            f"The output path {shown(output_path)} cannot be written: {reason}. Nothing was submitted yet."
+        reason = (
+            describe_error(error.reason, output_path, storage_conn_id) if isinstance(error, _NotWrittenError) else error
+        )
+        is_unusable = isinstance(error, _NotWrittenError) and isinstance(error.reason, PathError)
+        kind = UnusablePathError if is_unusable else StorageError
+        raise kind(
+            f"The output path {quote_path(output_path)} cannot be written: {reason}. Nothing was submitted yet."
         ) from error
 
 
-@raises_bare()
+@raises_without_traceback()
 def make_output_folder(output_path: str, storage_conn_id: str | None = None) -> None:
     """
-    Make the folder of the outputs, where a task resumes on another worker than that which has tried it.
+    Make the folder of the outputs: a task may resume on another worker than the one that has probed it.
 
-    :param storage_conn_id: The connection of a store whose URL names none itself.
+    :param storage_conn_id: The connection of a store whose URL does not name one.
     :raises StorageError: If it cannot be made.
     """
     try:
-        aside(lambda: _make_folder(output_path, storage_conn_id))
+        run_in_thread(lambda: _make_folder(output_path, storage_conn_id))
     except _NotWrittenError as error:
-        reason = in_words(error.reason, output_path, storage_conn_id)
-        raise StorageError(f"The output path {shown(output_path)} cannot be written: {reason}.") from error
+        reason = describe_error(error.reason, output_path, storage_conn_id)
+        raise StorageError(f"The output path {quote_path(output_path)} cannot be written: {reason}.") from error
 
 
-@raises_bare()
+@raises_without_traceback()
 def land(
     outputs: Sequence[OutputFile],
     *,
@@ -88,47 +97,61 @@ def land(
     name: str,
     download: Download,
     before_write: Callable[[], object] = lambda: None,
+    may_replace: Callable[[str], bool] = lambda name: True,  # noqa: ARG005
     storage_conn_id: str | None = None,
     workers: int | None = None,
+    picture_due: bool | None = None,
 ) -> tuple[LandedOutput, ...]:
     """
-    Bring outputs home as ``{output_path}/{name}-{i}.{ext}``, a few at a time, and describe them in order.
+    Land outputs as ``{output_path}/{name}-{i}.{ext}``, a few at a time, and describe them in order.
 
-    What an earlier try has left under these names is replaced. If it has left more, or files with another extension,
-    they stay: nothing is ever deleted, and the manifest says what belongs to the result.
+    Files of an earlier try with these names are replaced. Its other files stay, such as those with another extension:
+    no file is ever deleted, and the manifest lists the files of the result.
 
     :param download: Called from several threads at once.
-    :param before_write: Called before each file is written; what it raises ends the landing.
-    :param storage_conn_id: The connection of a store whose URL names none itself.
-    :param workers: How many at a time.
-    :raises LandingError: If one cannot be brought home; those that are there are whole.
+    :param before_write: Called before each file is written; an exception ends the landing.
+    :param may_replace: Returns of a file's name whether a file that is there may be replaced. One with the same content
+        counts as landed all the same: a worker that died may have written it. Default: all may be.
+    :param storage_conn_id: The connection of a store whose URL does not name one.
+    :param workers: Outputs at a time. Default: :data:`~airflow_provider_odirouter.storage.threads.MAX_WORKERS`.
+    :param picture_due: Whether each output must be a picture, whatever the service calls it. Default: not known, see
+        :func:`~.outputs.describe`.
+    :raises LandingError: If an output cannot be landed; the files that have landed are whole, and the error names them.
     """
     stop = threading.Event()
+    landed: list[str] = []
     try:
-        folder = aside(lambda: _reached(output_path, storage_conn_id))
+        folder = run_in_thread(lambda: _open_folder(output_path, storage_conn_id))
         jobs = [
-            partial(_land, output, f"{name}-{index}", folder, download, before_write, stop)
+            partial(
+                _land, output, f"{name}-{index}", folder, download, before_write, may_replace, landed, stop, picture_due
+            )
             for index, output in enumerate(outputs)
         ]
-        return tuple(side_by_side(jobs, stop=stop, workers=workers))
+        return tuple(run_parallel(jobs, stop=stop, workers=workers))
     except _NotWrittenError as error:
-        reason = in_words(error.reason, output_path, storage_conn_id)
-        raise StorageError(f"{without_password(error.place)} cannot be written: {reason}.") from error
+        reason = describe_error(error.reason, output_path, storage_conn_id)
+        not_written = StorageError(f"{without_password(error.path)} cannot be written: {reason}.")
+        not_written.landed = tuple(landed)
+        raise not_written from error
+    except OdiRouterError as error:
+        error.landed = tuple(landed)
+        raise
 
 
 def _probe(output_path: str, storage_conn_id: str | None) -> None:
     with _writing(output_path):
-        try_to_write(reached(output_path, storage_conn_id))
+        check_writable(open_store(output_path, storage_conn_id))
 
 
-def _reached(output_path: str, storage_conn_id: str | None) -> ObjectStoragePath:
+def _open_folder(output_path: str, storage_conn_id: str | None) -> ObjectStoragePath:
     with _writing(output_path):
-        return reached(output_path, storage_conn_id)
+        return open_store(output_path, storage_conn_id)
 
 
 def _make_folder(output_path: str, storage_conn_id: str | None) -> None:
     with _writing(output_path):
-        make_folder(reached(output_path, storage_conn_id))
+        make_folder(open_store(output_path, storage_conn_id))
 
 
 def _land(
@@ -137,84 +160,70 @@ def _land(
     folder: ObjectStoragePath,
     download: Download,
     before_write: Callable[[], object],
+    may_replace: Callable[[str], bool],
+    landed_files: list[str],
     stop: threading.Event,
+    picture_due: bool | None,
 ) -> LandedOutput:
-    with _writing(tempfile.gettempdir(), OSError), _Incoming(stop) as file:
-        download(output.url, file)
-        landed = _describe(output, file)
-        path = folder / f"{name}.{_extension(output, landed)}"
-        place = url_of(path)
+    with _writing(tempfile.gettempdir(), OSError), _DownloadedFile(stop) as file:
+        if is_data_url(output.url):
+            write_data_url(output.url, file)
+        else:
+            download(output.url, file)
+        landed = describe(output, file, picture_due=picture_due)
+        path = folder / f"{name}.{extension(output, landed, file)}"
+        text = portable_path(path)
         before_write()
-        with _writing(place):
-            write_whole(file, path)
-    return landed.model_copy(update={"path": place})
+        with _writing(text):
+            is_landed = _write(file, path, landed.content_type, may_replace=may_replace(path.name))
+        if not is_landed:
+            raise OutputExistsError(without_password(text))
+        landed_files.append(path.name)
+    return landed.model_copy(update={"path": text})
 
 
-class _Incoming(io.BufferedRandom):
-    """A temporary file that takes nothing more once it is not wanted: a download ends there with its next piece."""
+def _write(file: IO[bytes], path: ObjectStoragePath, content_type: str | None, *, may_replace: bool) -> bool:
+    """Write a file, and return whether it is there now: another one may have its path."""
+    try:
+        write_whole(file, path, content_type=content_type, may_replace=may_replace)
+    except TakenError:
+        return is_same_content(file, path)
+    return True
+
+
+class _DownloadedFile(io.BufferedRandom):
+    """A temporary file that refuses writes after a stop, so that a running download ends with its next piece."""
 
     def __init__(self, stop: threading.Event) -> None:
         super().__init__(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115 - closed with this one
         self._stop = stop
 
     def write(self, data: Buffer, /) -> int:
-        self._go_on()
+        self._check_stop()
         return super().write(data)
 
     def truncate(self, size: int | None = None, /) -> int:
-        self._go_on()  # A download that is tried again empties it first.
+        self._check_stop()  # A download that is repeated empties the file first.
         return super().truncate(size)
 
-    def _go_on(self) -> None:
+    def _check_stop(self) -> None:
         if self._stop.is_set():
             raise StoppedError
 
 
 class _NotWrittenError(Exception):
-    """Something could not be written; which words that needs is found out in the main thread."""
+    """A path could not be written; the main thread finds the words for the reason."""
 
-    def __init__(self, place: str, reason: Exception) -> None:
-        super().__init__(place, reason)
-        self.place = place
+    def __init__(self, path: str, reason: Exception) -> None:
+        super().__init__(path, reason)
+        self.path = path
         self.reason = reason
 
 
 @contextmanager
-def _writing(place: str, kind: type[Exception] = Exception) -> Iterator[None]:
-    # Whatever a store's client raises, see stores.py. Not in the main thread, where it could be a kill.
+def _writing(path: str, kind: type[Exception] = Exception) -> Iterator[None]:
+    # Any exception of a store's client, see store_errors.py. Never in the main thread, where it could be a kill.
     try:
         yield
     except kind as error:
-        raise _NotWrittenError(place, error) from error
-
-
-def _describe(output: OutputFile, file: IO[bytes]) -> LandedOutput:
-    size = file.seek(0, 2)
-    file.seek(0)
-    sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-    if not _is_picture(output):
-        return LandedOutput(content_type=output.content_type, size_bytes=size, sha256=sha256)
-    try:
-        picture = examine(file)
-    except UnusablePictureError as error:
-        raise LandingError(f"The file that OdiRouter gave out as a picture {error}.") from error
-    return LandedOutput(
-        content_type=picture.content_type,
-        width=picture.width,
-        height=picture.height,
-        size_bytes=size,
-        sha256=sha256,
-    )
-
-
-def _is_picture(output: OutputFile) -> bool:
-    if output.content_type:
-        return output.content_type.startswith("image/")
-    return output.type in {"image", None}
-
-
-def _extension(output: OutputFile, landed: LandedOutput) -> str:
-    if _is_picture(output) and landed.content_type:
-        return landed.content_type.removeprefix("image/")
-    suffix = PurePosixPath(output.file_name or "").suffix or mimetypes.guess_extension(output.content_type or "")
-    return re.sub(r"[^A-Za-z0-9]", "", suffix or "")[:8] or "bin"
+        raise _NotWrittenError(path, error) from error

@@ -1,4 +1,4 @@
-"""Whether a mask fits the picture that it is made for, as far as that can be told."""
+"""Checks a mask, and whether it fits the first image."""
 
 from __future__ import annotations
 
@@ -8,43 +8,40 @@ from airflow_provider_odirouter.errors import Problem
 from airflow_provider_odirouter.images.picture import Picture
 
 
-def mask_problems(mask: Picture, edited: Picture | None) -> Iterator[Problem]:
+def mask_problems(mask: Picture, first: Picture | None) -> Iterator[Problem]:
     """
-    Tell what is wrong with a mask.
+    Yield what is wrong with a mask.
 
-    :param edited: The first image; ``None``, if nothing is known of it.
+    :param first: The first image; ``None``: it is not read, or cannot be used.
     """
     if not mask.has_alpha:
-        yield Problem("mask", "has no alpha channel; its transparent part is what may be edited")
+        yield Problem("mask", "has no alpha channel; only its transparent part may be edited")
     elif mask.is_opaque:
-        # As good as none: it would be paid for a picture that nothing may be changed in.
-        yield Problem("mask", "is opaque everywhere; its transparent part is what may be edited")
-    if edited and mask.format != edited.format:
-        yield Problem("mask", f"is a {mask.format}, but images[0] is a {edited.format}; both must be the same")
-    if edited and mask.size != edited.size:
-        yield Problem("mask", _other_size(mask, edited))
+        # The service may change nothing then, but the request would be paid.
+        yield Problem("mask", "is opaque everywhere; only its transparent part may be edited")
+    if first and mask.format != first.format:
+        yield Problem("mask", f"is a {mask.format}, but images[0] is a {first.format}; both must be the same")
+    if first and mask.size != first.size:
+        yield Problem("mask", _other_size(mask, first))
 
 
-def mask_remarks(*, mask_seen: bool, edited_seen: bool) -> Iterator[str]:
-    """Tell what could not be checked, since it lies behind a URL."""
-    if not mask_seen:
+def mask_remarks(*, mask_is_read: bool, first_is_read: bool) -> Iterator[str]:
+    """Yield what is not checked, since an input is a URL."""
+    if not mask_is_read:
         yield (
-            "The mask lies behind a URL and is not checked: it must have an alpha channel, and the format and size of "
-            "images[0]."
+            "The mask is a URL and is not checked: it must have an alpha channel, and the format and size of images[0]."
         )
-    elif not edited_seen:
-        yield (
-            "images[0] lies behind a URL, so that the mask is not compared with it: it must have its format and size."
-        )
+    elif not first_is_read:
+        yield ("images[0] is a URL, and the mask is not compared with it: the mask must have the same format and size.")
 
 
-def _other_size(mask: Picture, edited: Picture) -> str:
-    sizes = f"has {_pixels(mask.size)} pixels, but images[0] has {_pixels(edited.size)}"
-    if mask.size != edited.shown_size:
+def _other_size(mask: Picture, first: Picture) -> str:
+    sizes = f"has {_pixels(mask.size)} pixels, but images[0] has {_pixels(first.size)}"
+    if mask.size != first.shown_size:
         return sizes
     return (
-        f"{sizes} as it is stored, and is only shown as {_pixels(edited.shown_size)} (EXIF orientation "
-        f"{edited.orientation}); save images[0] turned, or make the mask for it as it is stored"
+        f"{sizes} as it is stored, and is only shown as {_pixels(first.shown_size)} (EXIF orientation "
+        f"{first.orientation}); save images[0] turned, or make a mask of the stored size"
     )
 
 

@@ -1,1 +1,1 @@
-"""The life of one paid request, whoever holds it. Imported by no hook, no image code and no store."""
+"""The life of one paid request, on a worker and in a trigger."""

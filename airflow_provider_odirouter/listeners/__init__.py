@@ -1,1 +1,1 @@
-"""Kills that no trigger and no worker hears of. Loaded in Airflow's API server alone."""
+"""Cancels requests for tasks that a person marked, where no trigger and no worker can. In Airflow's API server only."""

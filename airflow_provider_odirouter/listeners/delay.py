@@ -1,4 +1,4 @@
-"""Marks that wait until those have had their chance who hear of a kill by themselves."""
+"""A delay for marks: a worker or a trigger that hears of the same mark cancels first."""
 
 from __future__ import annotations
 
@@ -13,71 +13,80 @@ log = logging.getLogger(__name__)
 
 MAX_MARKS = 10_000
 """Marks that may wait at once."""
-TOGETHER = 1.0
-"""Seconds within which marks are handed on together: a run's come one by one."""
+GROUP_SECONDS = 1.0
+"""Marks that are due within this time are handled together: those of a run's tasks come one by one."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A task instance that a person has marked, or a run."""
+    """A task instance that a person has marked, or a whole run."""
 
     dag_id: str
     run_id: str
     task_instance: Hashable = None
-    """Airflow's id of it, which changes with each try, as its version has it; ``None``: all of the run."""
+    """
+    Airflow's id of the task instance, which changes with each try; ``None``: the whole run.
+
+    Airflow 3.1 has it as text, later versions as a UUID.
+    """
 
 
 class Delay:
     """
-    Hands marks on some seconds later, in a thread that lives as long as there are any.
+    Collects marks, and handles each some seconds later in a background thread.
 
-    The thread is the process's only one for this, and a daemon: it holds up neither the caller nor the process's end,
-    with which marks that wait are lost.
+    There is one such thread per process, and only while marks wait. It is a daemon, so it does not delay the end of the
+    process; marks that still wait then are lost.
 
-    :param work: What gets them, some at a time.
-    :param seconds: How long each waits.
+    :param handle: Called with the marks that are due.
+    :param seconds: How long each mark waits.
     """
 
-    def __init__(self, work: Callable[[Sequence[Mark]], object], *, seconds: float) -> None:
-        self._work = work
+    def __init__(self, handle: Callable[[Sequence[Mark]], object], *, seconds: float) -> None:
+        self._handle = handle
         self._seconds = seconds
         self._marks: deque[tuple[float, Mark]] = deque()
-        self._changing = threading.Lock()
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def add(self, mark: Mark) -> None:
-        """Take a mark, and return at once."""
-        with self._changing:
+        """Add a mark, and return at once."""
+        with self._lock:
             if len(self._marks) >= MAX_MARKS:
-                log.warning("Too many marks at once: requests of %s may be left running.", mark)
+                log.warning(
+                    "More than %s marked tasks wait to be checked. Requests of %s, run %s, may be left running.",
+                    f"{MAX_MARKS:,}",
+                    mark.dag_id,
+                    mark.run_id,
+                )
                 return
             self._marks.append((time.monotonic() + self._seconds, mark))
-            # One that does not live is that of the process from which this one was forked.
+            # A thread that is not alive belongs to the process that this one was forked from.
             if self._thread is None or not self._thread.is_alive():
                 thread = threading.Thread(target=self._run, name="odirouter-marked", daemon=True)
                 thread.start()
                 self._thread = thread
 
     def _run(self) -> None:
-        while (due := self._next()) is not None:
+        while (due := self._next_due()) is not None:
             time.sleep(max(0.0, due - time.monotonic()))
             try:
-                self._work(self._take())
+                self._handle(self._take_due())
             except Exception:
-                log.exception("It could not be found out whether marked tasks have left requests running.")
+                log.exception("Could not check whether marked tasks have left requests running.")
 
-    def _next(self) -> float | None:
-        """Return when the first one is due; without any, the thread ends."""
-        with self._changing:
+    def _next_due(self) -> float | None:
+        """Return when the first mark is due; without any mark, let the thread end."""
+        with self._lock:
             if not self._marks:
                 self._thread = None
                 return None
             return self._marks[0][0]
 
-    def _take(self) -> list[Mark]:
-        with self._changing:
+    def _take_due(self) -> list[Mark]:
+        with self._lock:
             taken: list[Mark] = []
-            until = time.monotonic() + TOGETHER
+            until = time.monotonic() + GROUP_SECONDS
             while self._marks and self._marks[0][0] <= until:
                 taken.append(self._marks.popleft()[1])
             return taken

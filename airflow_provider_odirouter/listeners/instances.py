@@ -1,4 +1,4 @@
-"""What Airflow's database knows of marked task instances, and of the requests that they waited for."""
+"""Finds marked task instances, and the requests that they waited for, in Airflow's database."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from sqlalchemy import and_, exists, or_, select
 from sqlalchemy.orm import aliased
 
-from airflow_provider_odirouter.records import BATCH_XCOM, FAILURE_XCOM, REQUEST_XCOM, BatchRecord, RequestRecord
+from airflow_provider_odirouter.compat import deserialize_xcom
+from airflow_provider_odirouter.xcoms import BATCH_XCOM, FAILURE_XCOM, REQUEST_XCOM, BatchRecord, RequestRecord
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Row
@@ -25,42 +26,41 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETURN_VALUE = "return_value"
-MARKED = ("failed", "success", "skipped")
-"""What a person can mark a task instance, and what a run's mark makes of its instances."""
-AT_A_TIME = 500
-"""Task instances in one question."""
+MARKED_STATES = ("failed", "success", "skipped")
+"""The states that a person can give to a task instance, or, with a mark of the run, to all its unfinished instances."""
+MAX_IDS_PER_QUERY = 500
 
 
 @dataclass(frozen=True)
-class Marked:
-    """A task instance of ours that did not end by itself."""
+class MarkedInstance:
+    """A task instance of this provider that a person has marked before it ended by itself."""
 
     id: str
-    """Airflow's, which changes with each try and each clear."""
+    """Airflow's id, which changes with each try and each clear."""
     name: str
-    """For people."""
+    """How log lines name it."""
     state: str
     max_tries: int
     tries_left: bool
     record: RequestRecord | BatchRecord
-    """What it waited for."""
+    """The requests that it waited for."""
 
 
-def find(marks: Iterable[Mark]) -> dict[str, Marked]:
-    """Return the marked task instances, by their id, that are ours and that nobody has cleared since."""
+def find_marked(marks: Iterable[Mark]) -> dict[str, MarkedInstance]:
+    """Return the marked task instances of this provider by their id, without those that were cleared since."""
     marks = list(marks)
     ids = list({mark.task_instance for mark in marks if mark.task_instance})
     runs = {(mark.dag_id, mark.run_id) for mark in marks if not mark.task_instance}
-    found: dict[str, Marked] = {}
+    found: dict[str, MarkedInstance] = {}
     with create_session() as session:
-        for first in range(0, len(ids), AT_A_TIME):
-            found |= _found(session, TaskInstance.id.in_(ids[first : first + AT_A_TIME]))
+        for first in range(0, len(ids), MAX_IDS_PER_QUERY):
+            found |= _query(session, TaskInstance.id.in_(ids[first : first + MAX_IDS_PER_QUERY]))
         for dag_id, run_id in runs:
-            found |= _found(session, and_(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id))
+            found |= _query(session, and_(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id))
     return found
 
 
-def _found(session: Session, which: ColumnElement[bool]) -> dict[str, Marked]:
+def _query(session: Session, condition: ColumnElement[bool]) -> dict[str, MarkedInstance]:
     rows = session.execute(
         select(
             TaskInstance.id,
@@ -74,35 +74,40 @@ def _found(session: Session, which: ColumnElement[bool]) -> dict[str, Marked]:
             XComModel.key,
             XComModel.value,
         )
-        .join(XComModel, _is_pushed_by_it(XComModel))
+        .join(XComModel, _belongs_to_instance(XComModel))
         .where(
-            which,
-            TaskInstance.state.in_(MARKED),
+            condition,
+            TaskInstance.state.in_(MARKED_STATES),
             XComModel.key.in_([REQUEST_XCOM, BATCH_XCOM]),
             ~_ended_by_itself(),
         )
     )
-    return {str(row.id): marked for row in rows if (marked := _marked(row))}
+    return {str(row.id): marked for row in rows if (marked := _instance(row))}
 
 
-def _is_pushed_by_it(xcom: Any) -> ColumnElement[bool]:
+def _belongs_to_instance(xcom: Any) -> ColumnElement[bool]:
     names = ("dag_id", "run_id", "task_id", "map_index")
     return and_(*(getattr(xcom, name) == getattr(TaskInstance, name) for name in names))
 
 
 def _ended_by_itself() -> ColumnElement[bool]:
-    """Whether its last try had come to its own end before the mark: what that has left running was to be left."""
-    told = aliased(XComModel)
-    has_failed = and_(told.key == FAILURE_XCOM, TaskInstance.try_number > TaskInstance.max_tries)
-    return exists().where(_is_pushed_by_it(told), or_(told.key == RETURN_VALUE, has_failed)).correlate(TaskInstance)
+    """
+    Return whether the instance's last try ended by itself before the mark.
+
+    Such a try has cancelled its requests already, or has left them running on purpose.
+    """
+    xcom = aliased(XComModel)
+    succeeded = xcom.key == RETURN_VALUE
+    failed = and_(xcom.key == FAILURE_XCOM, TaskInstance.try_number > TaskInstance.max_tries)
+    return exists().where(_belongs_to_instance(xcom), or_(succeeded, failed)).correlate(TaskInstance)
 
 
-def _marked(row: Row[Any]) -> Marked | None:
+def _instance(row: Row[Any]) -> MarkedInstance | None:
     record = _record(row)
     if record is None:
         return None
     index = f" [{row.map_index}]" if row.map_index >= 0 else ""
-    return Marked(
+    return MarkedInstance(
         id=str(row.id),
         name=f"{row.dag_id}.{row.task_id}{index} of {row.run_id}",
         state=str(row.state),
@@ -113,15 +118,14 @@ def _marked(row: Row[Any]) -> Marked | None:
 
 
 def _record(row: Row[Any]) -> RequestRecord | BatchRecord | None:
-    """Return what was pushed: plain JSON, wherever no XCom backend keeps it elsewhere."""
-    shape = RequestRecord if row.key == REQUEST_XCOM else BatchRecord
+    """Return the pushed record: plain JSON, or what a custom XCom backend makes of it."""
+    model = RequestRecord if row.key == REQUEST_XCOM else BatchRecord
     try:
-        return shape.model_validate(row.value)
+        return model.model_validate(row.value)
     except ValidationError:
-        # Only where there is a backend: it comes with the task's side of Airflow.
-        from airflow.sdk.execution_time.xcom import XCom
+        pass
     try:
-        return shape.model_validate(XCom.deserialize_value(row))
-    except Exception as error:  # noqa: BLE001 - of any backend; one XCom that is gone must not hide all others
+        return model.model_validate(deserialize_xcom(row))
+    except Exception as error:  # noqa: BLE001 - of any backend; one unreadable XCom must not stop the others
         log.warning("The XCom %s of %s.%s cannot be read: %r", row.key, row.dag_id, row.task_id, error)
         return None

@@ -1,8 +1,8 @@
 """
 What Airflow's API server calls when a person marks a task instance or a run.
 
-It says so to all plugins, whatever task it is: so this loads nothing, asks nothing, and returns at once. Workers, which
-do not load it, would call the same functions at the end of each task.
+The API server calls this for every task, ours or not. So each function here imports nothing, does no I/O, and returns
+at once. Workers do not load this module: they would call the same functions at the end of each task.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ log = logging.getLogger(__name__)
 
 DELAY = 10.0
 """
-Seconds from a mark to the look at its requests. A trigger needs two to hear of it and to begin its cancels, a worker
-up to five: they come first, and there is nothing left to do.
+Seconds from a mark to the check of its requests.
+
+A trigger hears of a mark and begins its cancels within two seconds, a worker within five: after ten, there is usually
+nothing left to cancel.
 """
 
 
 def _cancel(marks: Sequence[Mark]) -> None:
-    from airflow_provider_odirouter.listeners.instances import find
+    from airflow_provider_odirouter.listeners.instances import find_marked
 
-    if found := find(marks):
-        from airflow_provider_odirouter.listeners.orphans import cancel_orphans
+    if found := find_marked(marks):
+        from airflow_provider_odirouter.listeners.abandoned import cancel_abandoned
 
-        cancel_orphans(found, look_again=lambda: find(marks))
+        cancel_abandoned(found, find_again=lambda: find_marked(marks))
 
 
 _delay = Delay(_cancel, seconds=DELAY)
@@ -40,36 +42,36 @@ _delay = Delay(_cancel, seconds=DELAY)
 
 @hookimpl
 def on_task_instance_failed(previous_state: Any, task_instance: Any) -> None:
-    """See to the requests of a task instance that a person has marked as failed."""
+    """Cancel the requests of a task instance that a person has marked as failed."""
     _note_task(previous_state, task_instance)
 
 
 @hookimpl
 def on_task_instance_success(previous_state: Any, task_instance: Any) -> None:
-    """See to the requests of a task instance that a person has marked as successful."""
+    """Cancel the requests of a task instance that a person has marked as successful."""
     _note_task(previous_state, task_instance)
 
 
 @hookimpl
 def on_task_instance_skipped(previous_state: Any, task_instance: Any) -> None:
-    """See to the requests of a task instance that a person has marked as skipped (Airflow 3.2 and later)."""
+    """Cancel the requests of a task instance that a person has marked as skipped (Airflow 3.2 and later)."""
     _note_task(previous_state, task_instance)
 
 
 @hookimpl
 def on_dag_run_failed(dag_run: Any) -> None:
-    """See to all requests of a run that a person has marked as failed: Airflow names not all of its tasks."""
+    """Cancel all requests of a run that a person has marked as failed: Airflow does not name all of its tasks."""
     _note(lambda: Mark(dag_run.dag_id, dag_run.run_id))
 
 
 @hookimpl
 def on_dag_run_success(dag_run: Any) -> None:
-    """See to all requests of a run that a person has marked as successful."""
+    """Cancel all requests of a run that a person has marked as successful."""
     _note(lambda: Mark(dag_run.dag_id, dag_run.run_id))
 
 
 def _note_task(previous_state: Any, task_instance: Any) -> None:
-    # Of a task that has ended by itself, Airflow knows the state before.
+    # Airflow passes the previous state only for a task that has ended by itself.
     if previous_state is None:
         _note(lambda: Mark(task_instance.dag_id, task_instance.run_id, task_instance.id))
 
@@ -78,5 +80,5 @@ def _note(mark: Callable[[], Mark]) -> None:
     try:
         _delay.add(mark())
     except Exception:
-        # Airflow would call no other plugin's listener.
-        log.exception("A mark could not be noted; if its task waits for a request, nothing cancels that.")
+        # An error would keep Airflow from calling the listeners of other plugins.
+        log.exception("A marked task is not checked. If it has left a request running, that request is not cancelled.")

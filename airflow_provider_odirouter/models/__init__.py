@@ -1,12 +1,12 @@
 """
-The shapes: what the API answers, what an edit is, what a task returns.
+The data models: the parameters of an edit, the API's answers, a trigger's events, a task's return values.
 
-All models are frozen. Those that the vendor fills keep fields that they do not know; those that the user fills refuse
-them. This room must never do I/O.
+All models are frozen. Models of the API's answers keep unknown fields; models of the user's input refuse them. This
+layer must never do I/O.
 """
 
-from airflow_provider_odirouter.models.answers import (
-    Answered,
+from airflow_provider_odirouter.models.api import (
+    ApiModel,
     CancelOutcome,
     Failure,
     OutputFile,
@@ -15,15 +15,19 @@ from airflow_provider_odirouter.models.answers import (
     RequestStatus,
     Submission,
 )
-from airflow_provider_odirouter.models.batch import BatchEvent, BatchItem, BatchSummary, Phase
-from airflow_provider_odirouter.models.edit import IMAGE_EDIT_ENDPOINT, ImageEdit
-from airflow_provider_odirouter.models.event import Ending, RequestEvent
-from airflow_provider_odirouter.models.manifest import LandedOutput, Manifest
-from airflow_provider_odirouter.models.sources import Source
+from airflow_provider_odirouter.models.batch import (
+    BatchEvent,
+    BatchItem,
+    BatchSummary,
+    Phase,
+    pack_deadlines,
+    unpack_deadlines,
+)
+from airflow_provider_odirouter.models.edit import ImageEdit, Source
+from airflow_provider_odirouter.models.results import Ending, LandedOutput, Manifest, RequestEvent
 
 __all__ = [
-    "IMAGE_EDIT_ENDPOINT",
-    "Answered",
+    "ApiModel",
     "BatchEvent",
     "BatchItem",
     "BatchSummary",
@@ -41,4 +45,6 @@ __all__ = [
     "RequestStatus",
     "Source",
     "Submission",
+    "pack_deadlines",
+    "unpack_deadlines",
 ]

@@ -1,99 +1,158 @@
-"""What a batch knows of each of its edits, and what it tells of all of them."""
+"""The state of each edit of a batch, the summary that its task returns, and the event that its trigger sends."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import json
+import math
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_serializer
 
-from airflow_provider_odirouter.models.answers import CancelOutcome
-from airflow_provider_odirouter.models.event import Ending, RequestEvent
-from airflow_provider_odirouter.models.manifest import LandedOutput
+from airflow_provider_odirouter import IMAGE_EDIT_ENDPOINT
+from airflow_provider_odirouter.models.api import CancelOutcome
+from airflow_provider_odirouter.models.results import Ending, LandedOutput, RequestEvent
+from airflow_provider_odirouter.redaction import MASK, shorten_url, shorten_urls
 
 
 class Phase(StrEnum):
-    """How far an edit of a batch has come."""
+    """The progress of one edit of a batch."""
 
     PLANNED = "planned"
+    """Not submitted yet."""
     SUBMITTING = "submitting"
-    """Noted before the submit: if nothing else follows, its fate is unknown."""
+    """Saved before the submit. If a try ends in this phase, it is unknown whether the submit arrived."""
     SUBMITTED = "submitted"
+    """The request has an id, and may be running."""
     SUCCEEDED = "succeeded"
-    """The request has; its outputs have not landed yet."""
+    """The request succeeded; its outputs have not landed yet."""
     LANDED = "landed"
     FAILED = "failed"
 
 
+PICTURE_FIELDS = ("images", "mask")
+"""The parameters of an image edit that hold URLs and paths."""
+
+
+def _shortened(value: Any) -> Any:
+    """Return a parameter without the secrets of web addresses: it is one as a whole, or a text that holds some."""
+    match value:
+        case str():
+            return shorten_urls(shorten_url(value))
+        case dict():
+            return {name: _shortened(one) for name, one in value.items()}
+        case list() | tuple():
+            return [_shortened(one) for one in value]
+    return value
+
+
 class BatchItem(BaseModel):
-    """An edit of a batch, and what became of it: a line of the batch's state, and in part of its manifest."""
+    """One edit of a batch and its outcome: a line of the batch's state file; most of its fields are in the manifest."""
 
     model_config = ConfigDict(frozen=True)
 
     number: int
-    """Its place among the edits, from 1."""
+    """The position among the edits, from 1."""
     name: str
-    """What its files begin with."""
+    """The prefix of the names of its output files."""
+    given_name: str | None = None
+    """The name in the user's list, of which ``name`` may be a free variant; ``None``: it has none there."""
+    own_files: tuple[str, ...] = ()
+    """The names of files that earlier tries of this task instance have landed: its own may replace them."""
+    endpoint: str = IMAGE_EDIT_ENDPOINT
+    """Of its request: a later try may have another one."""
     edit: dict[str, Any]
-    """Its parameters; pictures by their path or URL, with the connection of their store."""
+    """The parameters; files as paths or URLs, with the connection id of their store. Written with shortened URLs."""
+    url_fields: tuple[str, ...] = PICTURE_FIELDS
+    """The names of the parameters that may hold URLs."""
     sha256: dict[str, str] = {}
-    """Of the pictures that the worker has read, by their path."""
+    """The checksums of the files that the worker has read, by path."""
     request_id: str | None = None
     submitted_at: datetime | None = None
     completed_at: datetime | None = None
-    """When a look first saw the request completed."""
+    """When a poll first returned ``COMPLETED``."""
     inference_seconds: float | None = None
     outputs: tuple[LandedOutput, ...] = ()
     metadata: dict[str, Any] = {}
     error: str | None = None
     """Why there are no outputs: what happened, the vendor's own words, what to do."""
     error_type: str | None = None
-    """The vendor's ``error_type``, or the name of our error."""
+    """The vendor's ``error_type``, or the name of our error class."""
 
     phase: Phase = Phase.PLANNED
     fingerprint: str = ""
-    """Of what is submitted: in the next try, its place may hold another edit."""
+    """A digest of the submitted parameters: in the next try, another edit may be at this position."""
     try_number: int = 0
-    """Of the try that has submitted it."""
+    """The try that submitted the edit."""
     retry_helps: bool = True
-    """Of a failed one: whether a new try submits it again."""
+    """Whether a retry submits the edit again, if it has failed."""
+
+    @field_serializer("edit")
+    def _edit_without_secrets(self, edit: dict[str, Any]) -> dict[str, Any]:
+        """Only the process that submits an edit needs its URLs whole; it reads them from the user's list."""
+        return edit | {name: _shortened(edit[name]) for name in self.url_fields if edit.get(name)}
+
+    @field_serializer("sha256")
+    def _paths_without_secrets(self, sha256: dict[str, str]) -> dict[str, str]:
+        return {shorten_url(path): digest for path, digest in sha256.items()}
+
+    @field_serializer("error", "metadata")
+    def _texts_without_secrets(self, value: Any) -> Any:
+        """The service's metadata repeat parameters."""
+        return shorten_urls(value)
+
+    @property
+    def has_shortened_url(self) -> bool:
+        """Whether a URL may not be whole, since the edit was read from a file."""
+        return MASK in json.dumps([self.edit.get(name) for name in self.url_fields])
 
     @property
     def is_alive(self) -> bool:
-        """Whether there is a request that may be running."""
+        """Whether the edit has a request that may be running."""
         return self.phase is Phase.SUBMITTED
 
     def to_manifest(self) -> dict[str, Any]:
-        """Return its line of the manifest, as plain JSON without what is not known."""
-        private = {"phase", "fingerprint", "try_number", "retry_helps"}
+        """Return the line of the manifest as plain JSON, without empty fields."""
+        private = {
+            "phase",
+            "fingerprint",
+            "try_number",
+            "retry_helps",
+            "given_name",
+            "own_files",
+            "url_fields",
+            "endpoint",
+        }
         line = self.model_dump(mode="json", exclude=private, exclude_none=True)
         return {name: value for name, value in line.items() if value not in ({}, [])}
 
 
 class BatchSummary(BaseModel):
-    """What a batch's task returns: small and JSON, whatever the number of its edits."""
+    """The return value of a batch's task: small and JSON, whatever the number of edits."""
 
     model_config = ConfigDict(frozen=True)
 
     endpoint: str
     manifest: str
-    """Where the manifest lies: JSON Lines, one line per edit, in order."""
+    """The path of the manifest: JSON Lines, one line per edit, in order."""
     edits: int
     succeeded: int
     failed: int
     outputs: int
     """How many pictures have landed."""
     submitted_at: datetime | None = None
-    """The first submit."""
+    """When the first request was submitted."""
     completed_at: datetime | None = None
-    """When a look saw the last request completed."""
+    """When a poll first returned ``COMPLETED`` for the last request."""
 
     @classmethod
-    def of(cls, endpoint: str, manifest: str, items: Sequence[BatchItem]) -> Self:
-        """Count what became of the edits."""
+    def from_items(cls, endpoint: str, manifest: str, items: Sequence[BatchItem]) -> Self:
+        """Count the edits that succeeded and failed, and their outputs."""
         landed = [item for item in items if item.phase is Phase.LANDED]
         return cls(
             endpoint=endpoint,
@@ -109,80 +168,105 @@ class BatchSummary(BaseModel):
 
 class BatchEvent(BaseModel):
     """
-    What a batch's trigger tells when all its requests have ended: columns, in the order of the trigger's requests.
+    How the waits for the requests of a batch ended, sent by the trigger: columns, in the order of its requests.
 
-    It goes through Airflow's database, where MySQL has room for 64 KiB. So the vendor's words are not in it: a look at
-    a request that has failed brings them again.
+    Airflow stores it in its database, where MySQL allows 64 KiB. So it omits why each request failed: another poll of
+    the request returns that again.
     """
 
     model_config = ConfigDict(frozen=True)
 
     requests: str
-    """A digest of the ids that it speaks of: they themselves have no room in it."""
+    """A digest of the request ids: the ids themselves would be too long."""
     endings: str
-    """A letter for each request."""
+    """One letter per request."""
     cancels: str
-    """A letter for what the trigger's own cancel came to, a space where there was none."""
+    """One letter per request for the answer to the trigger's cancel; a space: it sent none."""
     at: tuple[int, ...]
-    """When each ending was seen, in epoch seconds."""
+    """When each wait ended, in epoch seconds."""
     inference_seconds: tuple[float | None, ...]
     reason: str | None = None
-    """Why looking failed, of the first of those that could not be looked at: it is the same for all, mostly."""
+    """Why polling failed, of the first request that could not be polled: usually the reason is the same for all."""
     vendor: str | None = None
-    """The vendor's own words about that."""
+    """The vendor's own words about that failure."""
 
     @classmethod
-    def of(cls, events: Sequence[RequestEvent]) -> Self:
-        """Put the events of all requests together."""
-        unseen = next((event for event in events if event.reason), None)
+    def from_events(cls, events: Sequence[RequestEvent]) -> Self:
+        """Join the events of all requests."""
+        failed_poll = next((event for event in events if event.reason), None)
         return cls(
             requests=_digest(event.request_id for event in events),
-            endings="".join(_ENDINGS[event.ending] for event in events),
+            endings="".join(_LETTER_OF_ENDING[event.ending] for event in events),
             cancels="".join(_cancel_letter(event) for event in events),
             at=tuple(round(event.at.timestamp()) for event in events),
             inference_seconds=tuple(event.inference_seconds for event in events),
-            reason=unseen.reason if unseen else None,
-            vendor=unseen.vendor if unseen else None,
+            reason=failed_poll.reason if failed_poll else None,
+            vendor=failed_poll.vendor if failed_poll else None,
         )
 
-    def is_about(self, request_ids: Sequence[str]) -> bool:
-        """Return whether these are the requests that it speaks of, in their order."""
+    def is_for(self, request_ids: Sequence[str]) -> bool:
+        """Return whether the event is about exactly these requests, in this order."""
         return self.requests == _digest(request_ids)
 
     def events(self, endpoint: str, request_ids: Sequence[str]) -> Iterator[RequestEvent]:
-        """Take it apart again: an event for each request, without the vendor's words."""
+        """Yield an event for each request, without the failures."""
         for index, request_id in enumerate(request_ids):
-            ending = _ENDED[self.endings[index]]
-            unseen = ending in {Ending.UNWATCHED, Ending.LOST}
+            ending = _ENDING_OF_LETTER[self.endings[index]]
+            has_reason = ending in {Ending.UNREACHABLE, Ending.LOST}
             yield RequestEvent(
                 ending=ending,
                 endpoint=endpoint,
                 request_id=request_id,
                 at=datetime.fromtimestamp(self.at[index], UTC),
                 inference_seconds=self.inference_seconds[index],
-                cancel=_CANCELED.get(self.cancels[index]),
+                cancel=_CANCEL_OF_LETTER.get(self.cancels[index]),
                 cancel_error="see the log" if self.cancels[index] == _CANCEL_FAILED else None,
-                reason=(self.reason or "see the log") if unseen else None,
-                vendor=self.vendor if unseen else None,
+                reason=(self.reason or "see the log") if has_reason else None,
+                vendor=self.vendor if has_reason else None,
             )
 
 
-_ENDINGS = {
+def pack_deadlines(deadlines: Mapping[str, float]) -> str:
+    """
+    Return requests and the end of the wait for each, in epoch seconds, as short text.
+
+    MySQL allows 64 KiB for the arguments of a trigger, and Airflow's encryption makes them a third longer.
+    """
+    first = math.floor(min(deadlines.values(), default=0.0))
+    # Rounded up: a worker has waited at least as long.
+    columns = [first, list(deadlines), [math.ceil(end) - first for end in deadlines.values()]]
+    return base64.b64encode(zlib.compress(json.dumps(columns, separators=(",", ":")).encode(), 9)).decode()
+
+
+def unpack_deadlines(text: str) -> dict[str, float]:
+    """
+    Return what :func:`pack_deadlines` has packed.
+
+    :raises ValueError: If it is something else.
+    """
+    try:
+        first, request_ids, offsets = json.loads(zlib.decompress(base64.b64decode(text, validate=True)))
+        return {request_id: float(first + offset) for request_id, offset in zip(request_ids, offsets, strict=True)}
+    except (zlib.error, TypeError) as error:
+        raise ValueError(f"not a list of requests and deadlines: {error}") from error
+
+
+_LETTER_OF_ENDING = {
     Ending.SUCCEEDED: "S",
     Ending.FAILED: "F",
     Ending.CANCELED: "C",
     Ending.TIMED_OUT: "T",
     Ending.LOST: "L",
-    Ending.UNWATCHED: "U",
+    Ending.UNREACHABLE: "U",
 }
-_ENDED = {letter: ending for ending, letter in _ENDINGS.items()}
-_CANCELS = {
+_ENDING_OF_LETTER = {letter: ending for ending, letter in _LETTER_OF_ENDING.items()}
+_LETTER_OF_CANCEL = {
     CancelOutcome.REQUESTED: "R",
     CancelOutcome.ALREADY_COMPLETED: "A",
     CancelOutcome.NOT_FOUND: "N",
     CancelOutcome.UNSUPPORTED: "U",
 }
-_CANCELED = {letter: outcome for outcome, letter in _CANCELS.items()}
+_CANCEL_OF_LETTER = {letter: outcome for outcome, letter in _LETTER_OF_CANCEL.items()}
 _CANCEL_FAILED = "E"
 
 
@@ -192,5 +276,5 @@ def _digest(request_ids: Iterable[str]) -> str:
 
 def _cancel_letter(event: RequestEvent) -> str:
     if event.cancel:
-        return _CANCELS[event.cancel]
+        return _LETTER_OF_CANCEL[event.cancel]
     return _CANCEL_FAILED if event.cancel_error else " "

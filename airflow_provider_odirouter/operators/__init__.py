@@ -1,1 +1,1 @@
-"""The operators. Their modules stay light when a Dag is parsed: HTTP, pictures and the trigger load when needed."""
+"""The operators. Light, since Dags are parsed with them: HTTP, pictures and triggers are imported when a task runs."""

@@ -1,68 +1,119 @@
-"""What the operators and the sensor share as Airflow's tasks. Kept light: Dags are parsed with it."""
+"""What the operators and the sensor have in common as Airflow tasks. Light: it is loaded when a Dag is parsed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from os import PathLike
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from airflow_provider_odirouter.json_values import text_problem
-from airflow_provider_odirouter.operators.literals import is_open
-from airflow_provider_odirouter.places import AsText
+from airflow_provider_odirouter.errors import InvalidParametersError, Problem, StorageError
+from airflow_provider_odirouter.parameter_checks import Check, is_unset, unset_problem
+from airflow_provider_odirouter.storage.path_fields import PathField
+from airflow_provider_odirouter.templating import has_template
+from airflow_provider_odirouter.text_paths import relative_remark
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context, ObjectStoragePath
+    from airflow.sdk import Context
 
     from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
+    from airflow_provider_odirouter.lifecycle.guard import RequestGuard
     from airflow_provider_odirouter.lifecycle.ownership import Ownership
-    from airflow_provider_odirouter.operators.custody import Custody, Lasting
+    from airflow_provider_odirouter.lifecycle.polling import Wait
+    from airflow_provider_odirouter.triggers.request import WaitingTrigger
+
+log = logging.getLogger(__name__)
+
+SAFETY_MARGIN = timedelta(minutes=5)
+"""
+How long after the trigger's own deadline Airflow ends a deferral that did not end itself: time for a final poll and a
+cancel at a service that hangs. Airflow then calls no ``on_kill``.
+"""
 
 
-Place: TypeAlias = "str | PathLike[str] | ObjectStoragePath"
-"""A path, or a URL of any store."""
+class OptionalField:
+    """An attribute that becomes ``None`` if it is set to what counts as unset, such as a template's ``"None"``."""
 
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"_{name}"
 
-MAX_SECONDS = 366 * 24 * 3600
-"""For any time that a user gives: what is much longer is beyond what clocks and databases can hold."""
+    def __get__(self, instance: object, owner: type) -> Any:
+        return self if instance is None else getattr(instance, self._name)
 
-
-Check: TypeAlias = "Callable[[object], str | None]"
-"""Tells what is wrong with a value."""
+    def __set__(self, instance: object, value: object) -> None:
+        setattr(instance, self._name, None if is_unset(value) else value)
 
 
 class OdiRouterTask:
-    """A task with a hook that goes on after any deferral; stands before Airflow's own class among the bases."""
+    """A task with a hook, which resumes after any deferral; stands before Airflow's own class among the bases."""
 
     checks: ClassVar[Mapping[str, Check]] = {}
-    """What tells of each of the task's own parameters what is wrong with it."""
+    """The check of each of the task's own parameters, by its name."""
 
     template_fields: Sequence[str]
+    endpoint: str
     odirouter_conn_id: str
+    poll_interval: float
     timeout: float
-    output_path = AsText()
+    cancel_on_kill: bool
+    cancel_on_timeout: bool
+    defer: Callable[..., NoReturn]
+    output_path = PathField()
+    _given_output_path: object = None
+    """As the Dag has it. It may be left out, but must not render to ``None``: the outputs would be lost."""
+    storage_conn_id = OptionalField()
     _hook: OdiRouterHook | None = None
     _ownership: Ownership | None = None
 
-    def check_own(self, *, rendered: bool) -> None:
+    def check_parameters(self, *, rendered: bool) -> None:
         """
-        Check the task's own parameters, all of them together: when the Dag is parsed, and before anything is paid.
+        Check all of the task's own parameters, see :meth:`checking_parameters`.
 
-        :param rendered: Whether no value is a template any more.
-        :raises ValueError: If some cannot be used.
-        :raises InvalidParametersError: If they are rendered: a retry would not help.
+        :param rendered: Whether the templates are rendered.
         """
-        from airflow_provider_odirouter.errors import InvalidParametersError, Problem
+        with self.checking_parameters(rendered=rendered):
+            pass
 
+    @contextmanager
+    def checking_parameters(self, *, rendered: bool) -> Iterator[Sequence[Problem]]:
+        """
+        Check all of the task's own parameters: when the Dag is parsed, and again before anything is paid.
+
+        The block checks the input; one error names all problems. It receives those of the task's own parameters.
+
+        :param rendered: Whether the templates are rendered.
+        :raises ValueError: If only the task's own parameters cannot be used, while the Dag is parsed.
+        :raises InvalidParametersError: If values cannot be used: a retry would not help.
+        """
+        own = self._own_problems(rendered=rendered)
+        try:
+            yield own
+        except InvalidParametersError as error:
+            if not own:
+                raise
+            raise InvalidParametersError(error.endpoint, [*own, *error.problems]) from None
+        except StorageError:
+            # Of an input that may be readable later: the parameters will be the same.
+            if not own:
+                raise
+        if own and rendered:
+            raise InvalidParametersError(type(self).__name__, own)
+        if own:
+            raise ValueError("; ".join(f"{problem.field} {problem.message}" for problem in own))
+        if rendered and self.output_path and (remark := relative_remark("output_path", self.output_path)):
+            log.warning(remark)
+
+    def _own_problems(self, *, rendered: bool) -> list[Problem]:
         problems: list[Problem] = []
         for name, check in self.checks.items():
             value = getattr(self, name)
-            is_unknown = not rendered and name in self.template_fields and is_open(value)
+            is_unknown = not rendered and name in self.template_fields and has_template(value)
             if not is_unknown and (problem := check(value)):
                 problems.append(Problem(name, problem))
-        if problems and rendered:
-            raise InvalidParametersError(type(self).__name__, problems)
-        if problems:
-            raise ValueError("; ".join(f"{problem.field} {problem.message}" for problem in problems))
+        if self.output_path is None and self._given_output_path is not None:
+            problems.append(Problem("output_path", str(unset_problem(None))))
+        return problems
 
     @property
     def hook(self) -> OdiRouterHook:
@@ -75,9 +126,9 @@ class OdiRouterTask:
 
     def take_ownership(self, context: Context) -> Ownership:
         """
-        Act for the task from now on, as long as this process is its owner: each call of the hook asks that first.
+        Act for the task from now on, as its owner: before each call, the hook checks that the process still is.
 
-        :raises NotOwnerError: If it is not.
+        :raises NotOwnerError: If it is not the owner.
         """
         from airflow_provider_odirouter.lifecycle.ownership import Ownership
 
@@ -87,8 +138,45 @@ class OdiRouterTask:
             self._ownership.begin()
         return self._ownership
 
+    def make_wait(self, request_id: str, deadline: datetime, *, submitted_at: float | None = None) -> Wait:
+        """
+        Return the wait for a request, with the task's own parameters.
+
+        :param submitted_at: Epoch seconds; ``None``: unknown, or another task has submitted the request.
+        """
+        from airflow_provider_odirouter.lifecycle.polling import Wait
+
+        return Wait(
+            endpoint=self.endpoint,
+            request_id=request_id,
+            poll_interval=self.poll_interval,
+            deadline=deadline.timestamp(),
+            cancel_on_timeout=self.cancel_on_timeout,
+            submitted_at=submitted_at,
+        )
+
+    def defer_for(self, wait: Wait) -> None:
+        """Defer until a request has ended."""
+        from airflow_provider_odirouter.triggers.request import OdiRouterRequestTrigger
+
+        self.defer_to(
+            OdiRouterRequestTrigger.for_wait(
+                wait, odirouter_conn_id=self.odirouter_conn_id, cancel_on_kill=self.cancel_on_kill
+            )
+        )
+
+    def defer_to(self, trigger: WaitingTrigger) -> None:
+        """
+        Defer until the trigger's event; Airflow ends the deferral a while after the trigger's own deadline.
+
+        The trigger and its event carry what ``execute_complete`` needs: ``dag.test()`` drops the kwargs of a deferral
+        (Airflow 3.3).
+        """
+        left = timedelta(seconds=trigger.deadline - datetime.now(UTC).timestamp())
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=left + SAFETY_MARGIN)
+
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after a deferral, also after one that its trigger did not end: Airflow itself would only fail then."""
+        """Resume after a deferral, also if the trigger did not end it: Airflow alone would fail the task then."""
         from airflow_provider_odirouter.compat import TRIGGER_FAIL_REPR
 
         if next_method == TRIGGER_FAIL_REPR:
@@ -97,103 +185,44 @@ class OdiRouterTask:
 
 
 class OdiRouterSubmittingTask(OdiRouterTask):
-    """A task that submits, and sees to its requests when it is killed on a worker; a trigger does it while deferred."""
+    """A task that submits requests. It handles them when it is killed on a worker; while deferred, its trigger does."""
 
-    cancel_on_kill: bool
-    cancel_on_timeout: bool
-    _custody: Custody | None = None
+    _guard: RequestGuard | None = None
     _is_killed = False
+    """Whether the task was killed, perhaps before it has a guard, such as while templates are rendered."""
+    _finished_request: str | None = None
+    """The request whose end the task knows: from then on, there is nothing to cancel."""
 
     def on_kill(self) -> None:
-        """See to what runs, and submit nothing more. Airflow calls it from a signal handler, and then goes on."""
+        """Handle the live requests, and submit nothing more. Airflow calls this from a signal handler."""
         self._is_killed = True
-        if self._custody:
-            self._custody.on_kill()
+        if self._finished_request:
+            log.warning(
+                "The task is killed. Request %s is finished: there is nothing to cancel.", self._finished_request
+            )
+        elif self._guard:
+            self._guard.on_kill()
 
-    def take_custody(self, context: Context, endpoint: str, memory: Lasting) -> Custody:
+    def guard_requests(self, context: Context, survives_retry: Callable[[], bool]) -> RequestGuard:
         """
-        Answer for the task's requests from now on, and for a kill that came before: while templates were rendered, say.
+        Guard the task's requests from now on, and handle a kill that came earlier.
 
-        :param memory: What a new try will know.
+        :param survives_retry: Returns whether a new try will know the requests.
         """
-        from airflow_provider_odirouter.operators import steps
-        from airflow_provider_odirouter.operators.custody import Custody
+        from airflow_provider_odirouter.lifecycle.failures import will_be_retried
+        from airflow_provider_odirouter.lifecycle.guard import RequestGuard
 
-        custody = self._custody = Custody(
+        guard = self._guard = RequestGuard(
             self.hook,
-            endpoint,
+            self.endpoint,
             context["ti"],
-            memory,
             self.take_ownership(context),
+            survives_retry=survives_retry,
             cancel_on_kill=self.cancel_on_kill,
             cancel_on_timeout=self.cancel_on_timeout,
-            tried_again=steps.is_tried_again(context),
+            will_be_retried=will_be_retried(context),
         )
-        self.hook.before_submit = custody.refuse_if_killed
+        self.hook.before_submit = guard.check_submit
         if self._is_killed:
-            custody.on_kill()
-        return custody
-
-
-def seconds_problem(seconds: object) -> str | None:
-    """Return what is wrong with a parameter that is a time."""
-    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds > 0:
-        return f"must be a number, more than 0 seconds, not {_shown(seconds)}"
-    if seconds > MAX_SECONDS:
-        return f"must be at most {MAX_SECONDS:,} seconds (a year), not {_shown(seconds)}"
-    return None
-
-
-def flag_problem(flag: object) -> str | None:
-    """Return what is wrong with a parameter that is a switch: the text ``"False"`` would count as true."""
-    return None if isinstance(flag, bool) else f"must be True or False, not {_shown(flag)}"
-
-
-def name_problem(name: object) -> str | None:
-    """Return what is wrong with a parameter that names something: an endpoint, a connection, a request."""
-    if not isinstance(name, str):
-        return f"must be a text, not {_shown(name)}"
-    return text_problem(name) if name.strip() else "is empty"
-
-
-def path_problem(path: object) -> str | None:
-    """Return what is wrong with where something lies."""
-    if not isinstance(path, str):
-        return f"must be a path or the URL of a store, not {_shown(path)}"
-    return text_problem(path) if path.strip() else "is empty"
-
-
-def or_none(check: Check) -> Check:
-    """Return a check of a parameter that may be left out."""
-    return lambda value: None if value is None else check(value)
-
-
-def store_problem(conn_id: object) -> str | None:
-    """Return what is wrong with the connection of a store: a template that renders to nothing names none."""
-    return None if conn_id is None or (isinstance(conn_id, str) and not conn_id) else name_problem(conn_id)
-
-
-def one_of(*words: str) -> Check:
-    """Return a check of a parameter that is one of some words."""
-    return lambda value: (
-        None
-        if isinstance(value, str) and value in words
-        else f"must be {' or '.join(map(repr, words))}, not {_shown(value)}"
-    )
-
-
-def check_count(name: str, count: object) -> None:
-    """
-    Check a parameter that counts.
-
-    :raises ValueError: If it is no whole number, or less than 1.
-    """
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise ValueError(f"{name} must be a whole number, at least 1, not {count!r}")
-
-
-def _shown(value: object) -> str:
-    try:
-        return f"{value!r:.60}"
-    except Exception:  # noqa: BLE001 - an integer of thousands of digits, a class of the user's own
-        return f"this {type(value).__name__}"
+            guard.on_kill()
+        return guard

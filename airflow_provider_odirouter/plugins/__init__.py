@@ -1,1 +1,1 @@
-"""What the provider adds to the Airflow UI. Nothing here may do what a task does."""
+"""What the provider adds to the Airflow UI: it shows, and changes nothing."""

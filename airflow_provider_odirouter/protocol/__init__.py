@@ -1,11 +1,11 @@
 """
-The queue protocol without I/O: what each call sends, how each answer reads, what may be repeated.
+The queue protocol without I/O: the calls, how to read their answers, and which calls may be sent again.
 
-This room must never open a socket, read a clock or sleep. Whoever sends a :class:`Call` brings back an
+This layer must never open a socket, read a clock or sleep. The hook sends a :class:`Call` and receives an
 :class:`Answer`.
 
-Sources: the vendor's page of ``gpt_image_1_edit``; where it is silent, the documentation and the command line client
-of SeaCloud, which runs the same queue engine; and the answers that public programs are seen to handle.
+Sources: the vendor's page of ``gpt_image_1_edit``; for what it omits, the documentation and the command line client of
+SeaCloud, which runs the same queue engine, and the answers that public programs handle.
 """
 
 from airflow_provider_odirouter.protocol.answers import read_cancel, read_result, read_status, read_submission
@@ -21,8 +21,8 @@ from airflow_provider_odirouter.protocol.calls import (
     submit,
     submit_body,
 )
-from airflow_provider_odirouter.protocol.refusals import file_error_of
-from airflow_provider_odirouter.protocol.repeats import pause_before_repeat, verdict
+from airflow_provider_odirouter.protocol.error_mapping import file_error_from_answer
+from airflow_provider_odirouter.protocol.retries import final_error, pause_before_repeat
 
 __all__ = [
     "DEFAULT_BASE_URL",
@@ -31,7 +31,8 @@ __all__ = [
     "Call",
     "cancel",
     "file",
-    "file_error_of",
+    "file_error_from_answer",
+    "final_error",
     "pause_before_repeat",
     "read_cancel",
     "read_result",
@@ -41,5 +42,4 @@ __all__ = [
     "status",
     "submit",
     "submit_body",
-    "verdict",
 ]

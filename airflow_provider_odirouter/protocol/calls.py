@@ -1,4 +1,4 @@
-"""What each call sends, and the form in which its answer comes back."""
+"""Builds the calls, and holds their answers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from urllib.parse import quote
 from airflow_provider_odirouter.errors import InvalidParametersError, Problem
 from airflow_provider_odirouter.redaction import MASK
 
+QUEUE_PATH = "/v1/queue"
 DEFAULT_BASE_URL = "https://odirouter.ai/model"
 
 
 class Action(StrEnum):
-    """What a call does."""
+    """The purpose of a call; its value names the call in messages."""
 
     SUBMIT = "submit"
     STATUS = "status"
@@ -27,7 +28,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Call:
-    """One HTTP request, but for the API key."""
+    """One HTTP request without the API key, which the hook adds."""
 
     action: Action
     method: str
@@ -36,15 +37,24 @@ class Call:
     request_id: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = field(default=None, repr=False)
+    is_urgent: bool = False
+    """Whether it is sent even while a ``Retry-After`` of an earlier call holds."""
+    waits_out_rate_limit: bool = True
+    """Whether it is sent again after an answer of ``429``."""
+
+    @property
+    def base_url(self) -> str:
+        """The API's base URL, of a call to the API."""
+        return self.url.partition(f"{QUEUE_PATH}/")[0]
 
 
 @dataclass(frozen=True)
 class Answer:
     """
-    What came back.
+    One HTTP answer.
 
-    :param headers: With lower-case names.
-    :param received_at: When, in epoch seconds; dates in the headers are compared with it.
+    :param headers: Their names are in lower case.
+    :param received_at: In epoch seconds; dates in the headers are compared with it.
     """
 
     status_code: int
@@ -62,11 +72,11 @@ def submit(base_url: str, endpoint: str, parameters: Mapping[str, Any], *, trace
     """
     Build the call that creates a request. It costs money.
 
-    :param parameters: The body: the parameter object itself, no wrapper.
+    :param parameters: The body itself, without a wrapper.
     :param trace_id: Sent as ``X-Request-Id``, which the platform traces: the vendor's support can find the call by it.
-    :raises InvalidParametersError: If the endpoint is no safe path, or the parameters are no JSON.
+    :raises InvalidParametersError: If the endpoint is not a safe path, or the parameters are not JSON.
     """
-    url = f"{base_url}/v1/queue/{_path(endpoint)}"
+    url = f"{base_url}{QUEUE_PATH}/{_endpoint_path(endpoint)}"
     body = submit_body(endpoint, parameters)
     headers = {"Content-Type": "application/json", "X-Request-Id": trace_id}
     return Call(Action.SUBMIT, "POST", url, endpoint, headers=headers, body=body)
@@ -74,55 +84,55 @@ def submit(base_url: str, endpoint: str, parameters: Mapping[str, Any], *, trace
 
 def submit_body(endpoint: str, parameters: Mapping[str, Any]) -> bytes:
     """
-    Return what a submit sends.
+    Return the body of a submit.
 
-    :raises InvalidParametersError: If the parameters are no JSON.
+    :raises InvalidParametersError: If the parameters are not JSON.
     """
     try:
         return json.dumps(dict(parameters), separators=(",", ":"), allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidParametersError(endpoint, [Problem("parameters", f"are no JSON object: {error}")]) from error
+        raise InvalidParametersError(endpoint, [Problem("parameters", f"are not a JSON object: {error}")]) from error
 
 
 def status(base_url: str, endpoint: str, request_id: str) -> Call:
-    """Build the call that looks at a request."""
-    return _of_request(Action.STATUS, "GET", base_url, endpoint, request_id, "status")
+    """Build the call that polls a request."""
+    return _request_call(Action.STATUS, "GET", base_url, endpoint, request_id, "status")
 
 
 def result(base_url: str, endpoint: str, request_id: str) -> Call:
-    """Build the call that fetches the outputs of a request."""
-    return _of_request(Action.RESULT, "GET", base_url, endpoint, request_id, "response")
+    """Build the call that fetches the result of a request."""
+    return _request_call(Action.RESULT, "GET", base_url, endpoint, request_id, "response")
 
 
 def cancel(base_url: str, endpoint: str, request_id: str) -> Call:
     """Build the call that cancels a request."""
-    return _of_request(Action.CANCEL, "PUT", base_url, endpoint, request_id, "cancel")
+    return _request_call(Action.CANCEL, "PUT", base_url, endpoint, request_id, "cancel")
 
 
 def file(endpoint: str, request_id: str, url: str) -> Call:
-    """Build the call that downloads an output. It goes to another host, without the API key."""
+    """Build the call that downloads an output, from another host and without the API key."""
     return Call(Action.FILE, "GET", url, endpoint, request_id)
 
 
-def _of_request(action: Action, method: str, base_url: str, endpoint: str, request_id: str, last: str) -> Call:
-    # URLs that the service sends along may name another host, and the key must not go there: ours are built.
+def _request_call(action: Action, method: str, base_url: str, endpoint: str, request_id: str, last: str) -> Call:
+    # The URLs in the service's answers may name another host, which must not get the key. So they are not used.
     if not is_safe_request_id(request_id):
-        problem = Problem("request_id", f"{request_id!r} is no request id; it would leave its place in the URL")
+        problem = Problem("request_id", f"{request_id!r} is not a request id: it would change the path of the URL")
         raise InvalidParametersError(endpoint, [problem])
-    url = f"{base_url}/v1/queue/{_path(endpoint)}/requests/{quote(request_id, safe='')}/{last}"
+    url = f"{base_url}{QUEUE_PATH}/{_endpoint_path(endpoint)}/requests/{quote(request_id, safe='')}/{last}"
     return Call(action, method, url, endpoint, request_id)
 
 
-def _path(endpoint: str) -> str:
+def _endpoint_path(endpoint: str) -> str:
     segments = endpoint.split("/")
     if not all(_is_safe_segment(segment) for segment in segments):
-        problem = Problem("endpoint", f"{endpoint!r} is no endpoint; it would leave its place in the URL")
+        problem = Problem("endpoint", f"{endpoint!r} is not an endpoint: it would change the path of the URL")
         raise InvalidParametersError(endpoint, [problem])
     return "/".join(quote(segment, safe="") for segment in segments)
 
 
 def is_safe_request_id(request_id: object) -> TypeGuard[str]:
-    """Return whether a request id is one path segment that stays where it is put."""
+    """Return whether a request id is one path segment that does not change the rest of the path."""
     return (
         isinstance(request_id, str)
         and "/" not in request_id

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from airflow_provider_odirouter.sandbox.control import CONTROL_PATH
-from airflow_provider_odirouter.sandbox.sandbox import Sandbox
+from airflow_provider_odirouter.sandbox.sandbox import CONTROL_PATH, Sandbox
 from airflow_provider_odirouter.sandbox.service import read_value
 from airflow_provider_odirouter.sandbox.settings import SandboxSettings
 
@@ -29,6 +28,7 @@ _OPTIONS = {
     "--run-seconds": "run_seconds",
     "--balance": "balance",
     "--rate-limit": "rate_limit",
+    "--max-alive": "max_alive",
     "--error-type": "error_type",
     "--result-shape": "result_shape",
     "--file-expiry": "file_expiry_seconds",
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_odirouter.sandbox",
-        description="A local OdiRouter: real pictures, no money. Times are seconds, or ranges such as 2-6.",
+        description="A local OdiRouter: real pictures, no costs. Times are seconds, or ranges such as 2-6.",
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("--host", default="127.0.0.1", help="loopback address to serve on (127.0.0.1)")

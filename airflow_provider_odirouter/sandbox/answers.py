@@ -1,16 +1,18 @@
-"""What the service says of a request, in each of its words and shapes."""
+"""The bodies of submit, status and result, in each of the forms that the settings can choose."""
 
 from __future__ import annotations
 
+import base64
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from airflow_provider_odirouter.sandbox.engine import Failure, QueuedRequest, State
 from airflow_provider_odirouter.sandbox.wire import Answer, html_answer, json_answer
 
 if TYPE_CHECKING:
     from airflow_provider_odirouter.sandbox.pictures import PictureFile
-    from airflow_provider_odirouter.sandbox.settings import SandboxSettings, StatusWords
+    from airflow_provider_odirouter.sandbox.settings import ResultShape, SandboxSettings, StatusWords
 
 _WORDS: dict[StatusWords, tuple[str, str, str]] = {
     "lower": ("in_queue", "in_progress", "completed"),
@@ -27,7 +29,7 @@ def submit_answer(request: QueuedRequest, origin: str) -> Answer:
     Answer an accepted submit.
 
     :param request: The new request.
-    :param origin: Where its URLs begin.
+    :param origin: What its URLs begin with.
     """
     shape = request.scope.settings.submit_shape
     if shape == "html":
@@ -46,7 +48,7 @@ def status_body(request: QueuedRequest, origin: str, now: float) -> dict[str, An
     Describe a request.
 
     :param request: The request.
-    :param origin: Where its URLs begin.
+    :param origin: What its URLs begin with.
     :param now: The clock's time.
     """
     state = request.state(now)
@@ -79,11 +81,13 @@ def result_body(request: QueuedRequest, files: list[tuple[str, PictureFile]]) ->
         return body
     if shape == "output":
         return {**body, "output": [{"content": [{"type": "image", "url": url} for url, _ in files]}]}
+    if shape == "b64_json":
+        return {**body, "data": [{"b64_json": _base64(file)} for _, file in files]}
     records = [
         {
-            "type": "image",
-            "url": url,
-            "content_type": file.content_type,
+            "type": "video" if file.format == "mp4" else "image",
+            "url": _link(url, file, shape),
+            "content_type": request.scope.settings.file_content_type or file.content_type,
             "file_name": url.partition("?")[0].rpartition("/")[2],
             "file_size": len(file.data),
             "width": file.width,
@@ -94,7 +98,22 @@ def result_body(request: QueuedRequest, files: list[tuple[str, PictureFile]]) ->
     if shape == "no_url":
         for record in records:
             del record["url"]
+    if shape in {"images", "image"}:
+        for record in records:
+            del record["type"]
+        return {**body, "images": records} if shape == "images" else {**body, "image": records[0]}
     return {**body, "outputs": records}
+
+
+def _link(url: str, file: PictureFile, shape: ResultShape) -> str:
+    if shape == "data_url":
+        return f"data:{file.content_type};base64,{_base64(file)}"
+    address = urlsplit(url)
+    return f"{address.path}?{address.query}" if shape == "relative" else url
+
+
+def _base64(file: PictureFile) -> str:
+    return base64.b64encode(file.data).decode()
 
 
 def _word(words: StatusWords, state: State, failure: Failure | None) -> str:

@@ -1,4 +1,4 @@
-"""The queue: requests whose state follows from the time that has passed, without anything that runs."""
+"""The queue. Nothing runs in the background: a request's state is computed from the time that has passed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from airflow_provider_odirouter.sandbox.scope import Scope, draw
 if TYPE_CHECKING:
     from airflow_provider_odirouter.sandbox.parameters import Order
 
-_REMEMBERED = 10_000
+_MAX_REQUESTS = 10_000
 
 
 class State(Enum):
-    """Where a request is."""
+    """The state of a request."""
 
     IN_QUEUE = "IN_QUEUE"
     IN_PROGRESS = "IN_PROGRESS"
@@ -37,17 +37,17 @@ class Failure:
 @dataclass
 class QueuedRequest:
     """
-    A request that was accepted, and paid.
+    A request that was accepted and paid for.
 
     :param request_id: Its id.
     :param endpoint: Its model.
     :param parameters: Its parameters, with pictures abbreviated.
-    :param order: What is to be made.
-    :param scope: The settings that it goes by.
+    :param order: The pictures to make.
+    :param scope: The settings that apply to it.
     :param submitted_at: When it was accepted.
     :param starts_at: When it leaves the queue.
-    :param ends_at: When it is through.
-    :param failure: Why it fails, if it does.
+    :param ends_at: When it ends.
+    :param failure: Why it fails; ``None``: it succeeds.
     """
 
     request_id: str
@@ -64,16 +64,16 @@ class QueuedRequest:
     lock: RLock = field(default_factory=RLock, repr=False)
 
     def state(self, now: float) -> State:
-        """Say where the request is."""
+        """Return the state at a time."""
         if now >= self.ends_at:
             return State.COMPLETED
         return State.IN_PROGRESS if now >= self.starts_at else State.IN_QUEUE
 
     def cancel(self, now: float) -> bool:
         """
-        Ask the request to stop; asking again changes nothing.
+        Ask the request to stop; a second cancel changes nothing.
 
-        :return: False if it was through already.
+        :return: ``False`` if it had ended already.
         """
         if self.cancel_requested:
             return True
@@ -103,11 +103,15 @@ class RequestSnapshot:
 
 
 class Queue:
-    """The requests of one sandbox. Not locked: its owner does that."""
+    """The requests of one sandbox. Not thread-safe: the caller holds a lock."""
 
     def __init__(self) -> None:
         self._requests: dict[str, QueuedRequest] = {}
         self.paid = 0
+
+    def count_alive(self, now: float) -> int:
+        """Return how many requests have not ended."""
+        return sum(request.state(now) is not State.COMPLETED for request in self._requests.values())
 
     def submit(self, endpoint: str, parameters: Any, order: Order, scope: Scope, now: float) -> QueuedRequest:
         """
@@ -115,8 +119,8 @@ class Queue:
 
         :param endpoint: Its model.
         :param parameters: Its parameters, with pictures abbreviated.
-        :param order: What is to be made.
-        :param scope: The settings that it goes by.
+        :param order: The pictures to make.
+        :param scope: The settings that apply to it.
         :param now: The clock's time.
         """
         settings = scope.settings
@@ -136,7 +140,7 @@ class Queue:
         )
         self.paid += 1
         self._requests[request.request_id] = request
-        if len(self._requests) > _REMEMBERED:
+        if len(self._requests) > _MAX_REQUESTS:
             del self._requests[next(iter(self._requests))]
         return request
 

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from airflow_provider_odirouter.sandbox.pictures import PictureFile
     from airflow_provider_odirouter.sandbox.settings import SandboxSettings
 
-FILE_PATH = re.compile(r"/files/(?P<request_id>\w+)/(?P<number>\d{1,3})\.(?:png|jpeg|webp)")
+FILE_PATH = re.compile(r"/files/(?P<request_id>\w+)/(?P<number>\d{1,3})\.(?:png|jpeg|webp|svg|avif|tiff|bmp|mp4)")
 
 
 class Signer:
-    """Signs file URLs, and knows its own signature."""
+    """Signs file URLs, and checks the signature."""
 
     def __init__(self) -> None:
         self._secret = token_bytes(16)
@@ -30,29 +30,29 @@ class Signer:
         """
         Make a URL.
 
-        :param origin: Where it begins.
-        :param request: Whose file it is.
+        :param origin: What it begins with.
+        :param request: The request that made the file.
         :param number: Which of the request's files.
         :param file: The file.
-        :param expires: Until when the URL is good.
+        :param expires: When the URL expires.
         """
         path = f"/files/{request.request_id}/{number}.{file.format}"
         return f"{origin}{path}?expires={expires}&signature={self._signature(path, str(expires))}"
 
-    def check(self, call: Call, now: float, gone_status: int) -> None:
+    def check(self, call: Call, now: float, expired_status: int) -> None:
         """
         Check a URL.
 
         :param call: The call.
         :param now: The clock's time.
-        :param gone_status: How to refuse an expired URL.
-        :raises RefusalError: The URL is not ours, or has expired.
+        :param expired_status: Status code for an expired URL.
+        :raises RefusalError: If the URL is not the sandbox's own, or has expired.
         """
         expires, signature = call.parameters.get("expires", ""), call.parameters.get("signature", "")
         if not hmac.compare_digest(signature.encode(), self._signature(call.path, expires).encode()):
             raise RefusalError(403, "SignatureDoesNotMatch", code="ACCESS_DENIED")
         if now > float(expires):
-            raise RefusalError(gone_status, "Request has expired", code="EXPIRED")
+            raise RefusalError(expired_status, "Request has expired", code="EXPIRED")
 
     def _signature(self, path: str, expires: str) -> str:
         return hmac.new(self._secret, f"{path} {expires}".encode(), hashlib.sha256).hexdigest()[:32]
@@ -60,12 +60,12 @@ class Signer:
 
 def file_answer(file: PictureFile, settings: SandboxSettings) -> Answer:
     """
-    Serve a file, or spoil it.
+    Serve a file, or a broken one.
 
     :param file: The file.
-    :param settings: Say what is wrong with files.
+    :param settings: Their ``file_fault`` says how the file is broken.
     """
-    answer = Answer(200, {"content-type": file.content_type}, file.data)
+    answer = Answer(200, {"content-type": settings.file_content_type or file.content_type}, file.data)
     match settings.file_fault:
         case "404":
             raise RefusalError(404, "Not Found")
@@ -75,6 +75,10 @@ def file_answer(file: PictureFile, settings: SandboxSettings) -> Answer:
             return replace(answer, delivery="endless")
         case "truncated":
             return replace(answer, delivery="half")
+        case "cut":
+            return replace(answer, body=file.data[:-1])
+        case "empty":
+            return replace(answer, body=b"")
         case "slow":
             return replace(answer, delivery="slow", trickle=settings.slow_seconds)
     return answer

@@ -16,7 +16,7 @@ class SandboxTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
     Broken connections raise what httpx raises for them; a call that would hang raises ``ReadTimeout`` at once.
 
     :param handle: Answers calls.
-    :param sleep: Told of each delay.
+    :param sleep: Called with each delay, in seconds.
     """
 
     def __init__(self, handle: Callable[[Call], Answer], sleep: Callable[[float], None] | None = None) -> None:

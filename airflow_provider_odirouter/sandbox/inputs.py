@@ -1,4 +1,4 @@
-"""Input pictures that a submit names by their URL."""
+"""Downloads input pictures that a submit names by their URL."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import httpx
 from airflow_provider_odirouter.sandbox.parameters import MAX_BYTES, check_picture
 from airflow_provider_odirouter.sandbox.pictures import UnreadablePictureError
 
-_PATIENCE = 5.0
+_TIMEOUT = 5.0
 
 
 class InputError(Exception):
-    """An input could not be had."""
+    """An input could not be downloaded, or is not a picture."""
 
 
 def is_loopback(host: str | None) -> bool:
-    """Say whether a host is this machine's own."""
+    """Return whether a host is this machine."""
     if host == "localhost":
         return True
     try:
@@ -32,9 +32,8 @@ def fetch(url: str, *, any_host: bool) -> bytes | str:
     """
     Fetch an input picture.
 
-    :param url: Where it is.
-    :param any_host: Whether to leave this machine for it.
-    :return: The picture's bytes, or the URL again if it is on a host to stay away from.
+    :param any_host: Also fetch it from another machine.
+    :return: The picture's bytes; or the URL itself, if it is on another machine and ``any_host`` is not set.
     :raises InputError: With the reason.
     """
     if not (any_host or is_loopback(urlsplit(url).hostname)):
@@ -48,11 +47,11 @@ def fetch(url: str, *, any_host: bool) -> bytes | str:
 
 
 def _download(url: str, *, any_host: bool) -> bytes:
-    until = time.monotonic() + _PATIENCE
+    until = time.monotonic() + _TIMEOUT
     data = bytearray()
-    # Proxies of the environment and redirects lead off loopback, where certificates are nobody's.
+    # The environment's proxies and redirects could lead away from loopback. On loopback, a certificate proves nothing.
     with (
-        httpx.Client(timeout=_PATIENCE, verify=any_host, trust_env=any_host, follow_redirects=any_host) as client,
+        httpx.Client(timeout=_TIMEOUT, verify=any_host, trust_env=any_host, follow_redirects=any_host) as client,
         client.stream("GET", url) as response,
     ):
         if not response.is_success:
@@ -62,5 +61,5 @@ def _download(url: str, *, any_host: bool) -> bytes:
             if len(data) > MAX_BYTES:
                 raise UnreadablePictureError(f"has more than {MAX_BYTES} bytes")
             if time.monotonic() > until:
-                raise UnreadablePictureError(f"took longer than {_PATIENCE:g} seconds")
+                raise UnreadablePictureError(f"took longer than {_TIMEOUT:g} seconds")
     return bytes(data)

@@ -1,4 +1,4 @@
-"""The journal: what was called, and how it was answered."""
+"""The journal: each call, and its answer."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_provider_odirouter.sandbox.settings import Action
 
-_ENTRIES = 100_000
-_LONG = 256
+_MAX_ENTRIES = 100_000
+_MAX_TEXT = 256
 
 
 @dataclass(frozen=True)
@@ -22,16 +22,16 @@ class JournalEntry:
     One call and its answer.
 
     :param at: The clock's time when the call arrived.
-    :param action: What the call wanted.
+    :param action: The kind of call.
     :param method: HTTP method.
     :param path: Path without the query.
     :param query: Query string.
-    :param headers: Headers with lower-case names; the key is blackened.
-    :param authorization_sent: Whether an ``Authorization`` header came along.
+    :param headers: Headers with lower-case names; the key is masked.
+    :param authorization_sent: Whether there was an ``Authorization`` header.
     :param authorized: Whether it held the right key.
     :param endpoint: Model id in the path.
-    :param request_id: The request that was asked for, or made.
-    :param status_code: The answer's status; ``None`` if the caller never got a whole answer.
+    :param request_id: The request in the path, or the one that the submit made.
+    :param status_code: The answer's status; ``None``: the caller never received the whole answer.
     :param body: A submit's JSON, with long base64 strings abbreviated.
     """
 
@@ -58,11 +58,11 @@ class Journal:
     """
     The latest calls, oldest first; safe to read while calls are written.
 
-    :param on_entry: Told of each entry.
+    :param on_entry: Called with each entry.
     """
 
     def __init__(self, on_entry: Callable[[JournalEntry], None] | None = None) -> None:
-        self._entries: deque[JournalEntry] = deque(maxlen=_ENTRIES)
+        self._entries: deque[JournalEntry] = deque(maxlen=_MAX_ENTRIES)
         self._lock = Lock()
         self._on_entry = on_entry
 
@@ -85,7 +85,7 @@ class Journal:
 
 
 def redact(headers: Mapping[str, str], api_key: str) -> dict[str, str]:
-    """Blacken the key, and whatever else was sent as authorization."""
+    """Mask the key, and whatever else was sent as authorization."""
     return {
         name: "***" if name == "authorization" else value.replace(api_key, "***") for name, value in headers.items()
     }
@@ -97,13 +97,13 @@ def abbreviate(value: Any) -> Any:
         return {key: abbreviate(item) for key, item in value.items()}
     if isinstance(value, list):
         return [abbreviate(item) for item in value]
-    if isinstance(value, str) and len(value) > _LONG and _looks_encoded(value):
+    if isinstance(value, str) and len(value) > _MAX_TEXT and _looks_encoded(value):
         return f"{value[:16]}… ({len(value)} characters)"
     return value
 
 
 def _looks_encoded(text: str) -> bool:
-    head = text[:_LONG]
+    head = text[:_MAX_TEXT]
     return head.startswith("data:") or all(
-        character.isascii() and (character.isalnum() or character in "+/=-_") for character in islice(head, _LONG)
+        character.isascii() and (character.isalnum() or character in "+/=-_") for character in islice(head, _MAX_TEXT)
     )

@@ -1,4 +1,4 @@
-"""The service's own look at the parameters of ``gpt_image_1_edit``."""
+"""The service's own checks of the parameters of ``gpt_image_1_edit``."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _SIZE = re.compile(r"([1-9]\d{1,3})x([1-9]\d{1,3})")
 @dataclass(frozen=True)
 class Order:
     """
-    What is to be made.
+    The pictures to make.
 
     :param prompt: The prompt.
-    :param images: Input pictures: the bytes, or a URL that is still to be fetched.
+    :param images: Input pictures: the bytes, or a URL that has yet to be fetched.
     :param mask: The mask, likewise.
     :param n: How many pictures.
     :param size: Width and height; ``None`` is that of the first input.
@@ -52,7 +52,7 @@ class Order:
 
     @property
     def urls(self) -> list[str]:
-        """The inputs that are still to be fetched."""
+        """The inputs that have yet to be fetched."""
         return [source for source in (*self.images, self.mask) if isinstance(source, str)]
 
 
@@ -61,7 +61,7 @@ def read_edit(body: dict[str, Any]) -> tuple[Order, list[str]]:
     Read the parameters of ``gpt_image_1_edit``.
 
     :param body: A submit's JSON.
-    :return: The order, and every broken rule; with a broken rule the order is not to be used.
+    :return: The order, and every broken rule; if there is one, do not use the order.
     """
     broken: list[str] = []
     prompt = body.get("prompt")
@@ -93,7 +93,7 @@ def read_edit(body: dict[str, Any]) -> tuple[Order, list[str]]:
 
 
 def read_anything(body: dict[str, Any]) -> Order:
-    """Read the parameters of a model whose rules the sandbox does not know: take what looks familiar."""
+    """Read the parameters of a model whose rules the sandbox does not know: use those with familiar names."""
     found = [body.get(name) for name in ("images", "image_urls", "image", "image_url")]
     candidates = [item for value in found for item in (value if isinstance(value, list) else [value])]
     sources = [_read_picture("image", item, []) for item in candidates if isinstance(item, str)]
@@ -109,7 +109,7 @@ def read_anything(body: dict[str, Any]) -> Order:
 
 def check_mask(image: bytes | str, mask: bytes | str | None) -> list[str]:
     """
-    Compare a mask with the picture that it masks, if both are at hand.
+    Compare a mask with the picture that it masks, if both are bytes.
 
     :param image: The picture's bytes, or its URL.
     :param mask: The mask's bytes, or its URL.
@@ -162,7 +162,7 @@ def check_picture(data: bytes) -> None:
     """
     Check an input's bytes.
 
-    :raises UnreadablePictureError: With the reason.
+    :raises UnreadablePictureError: Its message is the reason.
     """
     if len(data) > MAX_BYTES:
         raise UnreadablePictureError(f"has {len(data)} bytes, more than {MAX_BYTES}")

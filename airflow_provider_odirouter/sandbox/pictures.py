@@ -14,14 +14,16 @@ from airflow_provider_odirouter.sandbox import styles
 _FORMATS = ("PNG", "JPEG", "WEBP")
 _MAX_PIXELS = 50_000_000
 _ORIENTATION = 0x0112
+_CONTENT_TYPES = {"svg": "image/svg+xml", "mp4": "video/mp4"}
+_EMPTY_MP4 = b"\0\0\0\x18ftypisom\0\0\2\0isommp42" + b"\0\0\0\x08mdat"
 
 
 class UnreadablePictureError(Exception):
-    """These bytes are no picture that the service takes."""
+    """The service does not accept these bytes as a picture."""
 
 
 class Facts(NamedTuple):
-    """What a file says of its picture."""
+    """Format, size and transparency of a picture file."""
 
     format: str
     size: tuple[int, int]
@@ -34,7 +36,7 @@ class PictureFile:
     A picture, ready to be served.
 
     :param data: The file's bytes.
-    :param format: ``png``, ``jpeg`` or ``webp``.
+    :param format: ``png``, ``jpeg`` or ``webp``, or that of another model's file.
     :param width: Width in pixels.
     :param height: Height in pixels.
     """
@@ -47,7 +49,7 @@ class PictureFile:
     @property
     def content_type(self) -> str:
         """The MIME type."""
-        return f"image/{self.format}"
+        return _CONTENT_TYPES.get(self.format, f"image/{self.format}")
 
 
 def read(data: bytes) -> Image.Image:
@@ -55,7 +57,7 @@ def read(data: bytes) -> Image.Image:
     Decode a picture.
 
     :param data: The file's bytes.
-    :raises UnreadablePictureError: It is no whole PNG, JPEG or WebP.
+    :raises UnreadablePictureError: If it is not a whole PNG, JPEG or WebP.
     """
     try:
         image = Image.open(BytesIO(data), formats=_FORMATS)
@@ -69,10 +71,10 @@ def read(data: bytes) -> Image.Image:
 
 def inspect(data: bytes) -> Facts:
     """
-    Say what a file holds.
+    Return a file's format, size and transparency.
 
     :param data: The file's bytes.
-    :raises UnreadablePictureError: It is no whole PNG, JPEG or WebP.
+    :raises UnreadablePictureError: If it is not a whole PNG, JPEG or WebP.
     """
     image = read(data)
     return Facts(str(image.format), image.size, image.has_transparency_data)
@@ -91,8 +93,8 @@ def edit(
     Make one picture.
 
     :param prompt: Decides on style and colours, and is written on the picture.
-    :param image: The picture to edit; a URL gets a stand-in that names it; without it, a picture is invented.
-    :param mask: Its transparent pixels are edited, the others stay as they are; without it, or with a URL, all are.
+    :param image: The picture to edit; for a URL, a stand-in with its name; ``None``: an invented picture.
+    :param mask: Its transparent pixels are edited, the others stay as they are; ``None`` or a URL: all are.
     :param number: Which of several pictures this is: each looks different.
     :param size: Width and height; ``None`` is that of the input.
     :param background: ``transparent`` fades the edited part out to its borders, ``opaque`` removes transparency.
@@ -100,8 +102,8 @@ def edit(
     original = _original(prompt, image)
     editable = Image.new("L", original.size, 255)
     if isinstance(mask, bytes):
-        turned = read(image).getexif().get(_ORIENTATION, 1) if isinstance(image, bytes) else 1
-        editable = ImageOps.fit(_editable(read(mask), turned), original.size, Image.Resampling.NEAREST)
+        orientation = read(image).getexif().get(_ORIENTATION, 1) if isinstance(image, bytes) else 1
+        editable = ImageOps.fit(_editable(read(mask), orientation), original.size, Image.Resampling.NEAREST)
     if size is not None:
         original = ImageOps.fit(original, size)
         editable = ImageOps.fit(editable, size, Image.Resampling.NEAREST)
@@ -138,6 +140,28 @@ def encode(picture: Image.Image, output_format: str, compression: int) -> Pictur
     return PictureFile(buffer.getvalue(), output_format, picture.width, picture.height)
 
 
+def converted(file: PictureFile, file_format: str) -> PictureFile:
+    """
+    Write a picture in a format of another model.
+
+    :param file: The picture.
+    :param file_format: ``svg``, ``avif``, ``tiff``, ``bmp``, ``mp4``; ``ordered`` changes nothing.
+    """
+    match file_format:
+        case "ordered":
+            return file
+        case "svg":
+            size = f'width="{file.width}" height="{file.height}"'
+            data = f'<svg xmlns="http://www.w3.org/2000/svg" {size}><rect {size}/></svg>'.encode()
+        case "mp4":
+            data = _EMPTY_MP4
+        case _:
+            buffer = BytesIO()
+            read(file.data).convert("RGB").save(buffer, file_format)
+            data = buffer.getvalue()
+    return PictureFile(data, file_format, file.width, file.height)
+
+
 def _original(prompt: str, image: bytes | str | None) -> Image.Image:
     if isinstance(image, bytes):
         upright = ImageOps.exif_transpose(read(image))
@@ -152,7 +176,7 @@ def _stand_in_name(url: str) -> str:
 
 
 def _editable(mask: Image.Image, orientation: int) -> Image.Image:
-    # The mask covers the stored pixels of the image: it turns the way the image turns.
+    # The mask covers the image's stored pixels, so it is rotated as the image is.
     mask.getexif()[_ORIENTATION] = orientation
     return ImageOps.invert(ImageOps.exif_transpose(mask).convert("RGBA").getchannel("A"))
 

@@ -1,4 +1,4 @@
-"""Refusals, in each of the bodies that clients have met."""
+"""Error answers (4xx), in each of the bodies that clients have seen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 class RefusalError(Exception):
     """
-    The service says no.
+    The service refuses a call.
 
     :param status: Status code.
     :param message: What is wrong.
@@ -43,7 +43,7 @@ class RefusalError(Exception):
 
     def answer(self, body: ErrorBody, trace_id: str) -> Answer:
         """
-        Write the refusal down.
+        Return the refusal as an answer.
 
         :param body: The wanted shape; ``documented`` is the refusal's own.
         :param trace_id: The ``request_id`` that error objects carry.

@@ -1,4 +1,4 @@
-"""Which call a path stands for."""
+"""Finds the call that a path means."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _CALLS: dict[str, tuple[Action, str]] = {
 @dataclass(frozen=True)
 class Route:
     """
-    What a path stands for.
+    The call that a path means.
 
-    :param action: The call.
-    :param method: The method that it takes.
+    :param action: The kind of call.
+    :param method: The HTTP method that it needs.
     :param endpoint: Model id.
     :param request_id: Request id.
     :param number: Which of the request's files.
@@ -43,7 +43,7 @@ class Route:
 
 
 def find_route(path: str) -> Route:
-    """Look a path up."""
+    """Return the call that a path means; its action is ``other`` for an unknown path."""
     if match := _SUBMIT.fullmatch(path):
         return Route("submit", "POST", match["endpoint"])
     if match := _REQUEST.fullmatch(path):

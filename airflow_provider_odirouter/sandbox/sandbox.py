@@ -1,12 +1,15 @@
-"""The sandbox: a whole OdiRouter in one object."""
+"""The sandbox: a whole OdiRouter in one object, and its control from outside over HTTP."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import Any
 
-from airflow_provider_odirouter.sandbox.control import CONTROL_PATH, control
+from pydantic import ValidationError
+
 from airflow_provider_odirouter.sandbox.engine import RequestSnapshot, State
 from airflow_provider_odirouter.sandbox.inprocess import SandboxTransport
 from airflow_provider_odirouter.sandbox.journal import Journal, JournalEntry
@@ -14,18 +17,19 @@ from airflow_provider_odirouter.sandbox.scope import Scope
 from airflow_provider_odirouter.sandbox.server import SandboxServer
 from airflow_provider_odirouter.sandbox.service import Service
 from airflow_provider_odirouter.sandbox.settings import SandboxSettings
+from airflow_provider_odirouter.sandbox.wire import Answer, Call, json_answer
 
-if TYPE_CHECKING:
-    from airflow_provider_odirouter.sandbox.wire import Answer, Call
+CONTROL_PATH = "/sandbox"
+"""Outside of the API's base path: below it, settings, journal and requests are read and changed."""
 
 
 class Sandbox:
     """
     A local OdiRouter, served on a socket or in-process; safe to use from several threads.
 
-    :param settings: How it behaves.
-    :param clock: Tells the time; requests move on with it.
-    :param on_call: Told of each call, as it is written into the journal.
+    :param settings: Its settings.
+    :param clock: Returns the time, in epoch seconds, from which the states of requests follow.
+    :param on_call: Called with each entry of the journal.
     :param changes: Settings by name, in addition to ``settings``.
     """
 
@@ -44,7 +48,7 @@ class Sandbox:
 
     @property
     def settings(self) -> SandboxSettings:
-        """The settings in force."""
+        """The current settings."""
         return self._service.scope.settings
 
     @property
@@ -60,12 +64,12 @@ class Sandbox:
 
     @property
     def alive(self) -> list[str]:
-        """Ids of the requests that still wait or run."""
+        """Ids of the requests that wait or run."""
         return [request.request_id for request in self.requests if request.state != State.COMPLETED.value]
 
     @property
     def paid(self) -> int:
-        """How many submits were accepted, and paid."""
+        """How many submits were accepted, and so paid for."""
         return self._service.queue.paid
 
     @property
@@ -75,11 +79,11 @@ class Sandbox:
 
     def configure(self, **changes: Any) -> SandboxSettings:
         """
-        Change settings while the sandbox runs; bad ones change nothing.
+        Change settings while the sandbox runs; if one is bad, none is changed.
 
         :param changes: Settings by name.
-        :return: The settings now in force.
-        :raises pydantic.ValidationError: With the reasons.
+        :return: The new settings.
+        :raises pydantic.ValidationError: If a setting is unknown or its value is wrong.
         """
         with self._service.lock:
             self._service.scope.configure(changes, self._service.clock())
@@ -92,7 +96,7 @@ class Sandbox:
         :param call: The call.
         """
         if call.path.startswith(f"{CONTROL_PATH}/"):
-            return control(self, call)
+            return _control(self, call)
         return self._service.handle(call)
 
     def clear_journal(self) -> None:
@@ -117,6 +121,38 @@ class Sandbox:
         """
         Make a transport for ``httpx.Client`` and ``httpx.AsyncClient`` that needs no socket.
 
-        :param sleep: Told of each delay; without it, nothing is delayed.
+        :param sleep: Called with each delay, in seconds; without it, nothing is delayed.
         """
         return SandboxTransport(self.handle, sleep)
+
+
+def _control(sandbox: Sandbox, call: Call) -> Answer:
+    match call.method, call.path.removeprefix(CONTROL_PATH):
+        case "GET", "/settings":
+            return json_answer(sandbox.settings.model_dump(mode="json"))
+        case "PATCH", "/settings":
+            return _configure(sandbox, call.body)
+        case "GET", "/journal":
+            return json_answer([{**asdict(entry), "user_agent": entry.user_agent} for entry in sandbox.journal])
+        case "DELETE", "/journal":
+            sandbox.clear_journal()
+            return Answer(204)
+        case "GET", "/requests":
+            return json_answer([asdict(request) for request in sandbox.requests])
+        case "POST", "/reset":
+            sandbox.reset()
+            return Answer(204)
+        case _, "/settings" | "/journal" | "/requests" | "/reset":
+            return json_answer({"detail": "Method Not Allowed"}, 405)
+    return json_answer({"detail": "Not Found"}, 404)
+
+
+def _configure(sandbox: Sandbox, body: bytes) -> Answer:
+    try:
+        changes: Any = json.loads(body)
+        settings = sandbox.configure(**changes)
+    except ValidationError as error:
+        return json_answer({"detail": json.loads(error.json(include_url=False, include_input=False))}, 422)
+    except (ValueError, TypeError):
+        return json_answer({"detail": "The body is not a JSON object of settings"}, 422)
+    return json_answer(settings.model_dump(mode="json"))

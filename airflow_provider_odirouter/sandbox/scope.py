@@ -1,4 +1,4 @@
-"""Settings in force, together with what is left of those that count down."""
+"""The current settings, and the current values of those that count down."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from airflow_provider_odirouter.sandbox.refusals import RefusalError
 from airflow_provider_odirouter.sandbox.settings import Action, SandboxSettings
 from airflow_provider_odirouter.sandbox.wire import Answer
 
-COUNTDOWNS = frozenset({"balance", "fail_first", "drop_next", "server_errors"})
-_FAULT_MESSAGE = "The sandbox was told to fail."
+COUNTDOWNS = frozenset({"balance", "fail_first", "drop_next", "server_errors", "result_pending"})
+_FAULT_MESSAGE = "The sandbox is set to fail this call."
 
 
 def draw(span: float | tuple[float, float], random: Random) -> float:
@@ -23,7 +23,7 @@ def draw(span: float | tuple[float, float], random: Random) -> float:
 
 class Scope:
     """
-    Settings in force: of the whole sandbox, or of one request that brought its own.
+    Current settings: of the whole sandbox, or of one request that brought its own.
 
     :param settings: The settings.
     :param now: The clock's time, from which ``server_error_seconds`` counts.
@@ -40,7 +40,7 @@ class Scope:
         """
         Change some settings.
 
-        :param changes: New values by name; countdowns named here start anew.
+        :param changes: New values by name; the countdowns among them start again.
         :param now: The clock's time.
         """
         self.settings = SandboxSettings.model_validate({**self.settings.model_dump(), **changes})
@@ -54,7 +54,7 @@ class Scope:
 
     def derive(self, changes: Mapping[str, Any], now: float) -> Scope:
         """
-        Make a scope of its own, with some settings changed and its own countdowns.
+        Copy this scope for one request, with some settings changed, and with countdowns of its own.
 
         :param changes: New values by name.
         :param now: The clock's time.
@@ -64,11 +64,11 @@ class Scope:
         return own
 
     def left(self, countdown: str) -> float | None:
-        """Say what is left of a countdown; ``None`` never runs out."""
+        """Return the current value of a countdown; ``None`` never runs out."""
         return self._left[countdown]
 
     def take(self, countdown: str, amount: float = 1) -> bool:
-        """Use up some of a countdown, if that much is left."""
+        """Subtract an amount from a countdown, and return ``True``, if that much is left."""
         left = self._left[countdown]
         if left is not None and left < amount:
             return False
@@ -77,9 +77,9 @@ class Scope:
 
     def fault(self, action: Action, now: float) -> Fault | None:
         """
-        Decide what goes wrong with a call.
+        Decide whether a call fails, and how.
 
-        :param action: What the call wants.
+        :param action: The kind of call.
         :param now: The clock's time.
         """
         settings = self.settings
@@ -95,29 +95,29 @@ class Scope:
                 return Fault(None, after_effect=True)
             after = settings.drop_mode == "after"
             return Fault(Answer(delivery="close" if after else "reset"), after)
-        if self.take("server_errors") or now < self._errors_until or self._unlucky():
+        if self.take("server_errors") or now < self._errors_until or self._fails_at_random():
             refusal = RefusalError(settings.server_error_status, _FAULT_MESSAGE, code="INTERNAL_SERVER_ERROR")
             return Fault(refusal.answer(settings.server_error_body, "sandbox"), settings.fault_after_effect)
         return None
 
-    def _unlucky(self) -> bool:
-        # Draws only when asked to: the random numbers of everything else stay the same.
+    def _fails_at_random(self) -> bool:
+        # Without a rate, draw no number: it would change the random numbers of everything else.
         rate = self.settings.server_error_rate
         return rate > 0 and self.random.random() < rate
 
 
 class Fault:
     """
-    Something that goes wrong with a call.
+    An injected failure of a call.
 
-    :param answer: What the caller gets instead; ``None`` is half of the right answer.
-    :param after_effect: Whether the call takes effect all the same.
+    :param answer: What the caller gets instead of the right answer; ``None``: half of the right answer.
+    :param after_effect: Whether the call takes effect before it fails.
     """
 
     def __init__(self, answer: Answer | None, after_effect: bool) -> None:
         self._answer = answer
         self.after_effect = after_effect
 
-    def spoil(self, answer: Answer) -> Answer:
-        """Turn a right answer into a wrong one."""
+    def apply_to(self, answer: Answer) -> Answer:
+        """Return what the caller gets instead of the right answer."""
         return self._answer or replace(answer, delivery="half")

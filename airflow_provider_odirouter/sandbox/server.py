@@ -18,12 +18,12 @@ from airflow_provider_odirouter.sandbox.inputs import is_loopback
 from airflow_provider_odirouter.sandbox.routes import BASE_PATH
 from airflow_provider_odirouter.sandbox.wire import Answer, Call
 
-_PIECES = 20
+_CHUNKS = 20
 
 
 class SandboxServer:
     """
-    Serves calls on a socket, from a thread of its own, for as long as the context lasts.
+    Serves calls on a socket, in a background thread, for as long as the context lasts.
 
     :param handle: Answers calls.
     :param host: A loopback address.
@@ -47,7 +47,7 @@ class SandboxServer:
 
     @property
     def base_url(self) -> str:
-        """What goes into a connection's host field."""
+        """The value for a connection's host field."""
         return f"{self.origin}{BASE_PATH}"
 
     def __enter__(self) -> Self:
@@ -71,9 +71,10 @@ class SandboxServer:
             runner.run(self._serve(listener))
 
     async def _serve(self, listener: socket.socket) -> None:
-        # Making pictures and fetching inputs block: threads of our own, so that nobody else's are used up.
+        # Making pictures and fetching inputs block. The sandbox has its own threads, so that it does not use up the
+        # default executor's.
         self._loop.set_default_executor(ThreadPoolExecutor(32, "odirouter-sandbox"))
-        # Cancels calls that hang when their caller hangs up.
+        # With handler_cancellation, a call that hangs is cancelled when its caller disconnects.
         server = web.Server(self._respond, handler_cancellation=True, access_log=None)
         runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await runner.setup()
@@ -121,9 +122,9 @@ async def _stream(request: web.BaseRequest, answer: Answer) -> web.StreamRespons
         if request.transport is not None:
             request.transport.close()
     if answer.delivery == "slow":
-        size = len(answer.body) // _PIECES + 1
+        size = len(answer.body) // _CHUNKS + 1
         for start in range(0, len(answer.body), size):
-            await asyncio.sleep(answer.trickle / _PIECES)
+            await asyncio.sleep(answer.trickle / _CHUNKS)
             await response.write(answer.body[start : start + size])
     while answer.delivery == "endless":
         await response.write(answer.body)

@@ -1,4 +1,4 @@
-"""Everything about the sandbox that can be set from outside, also while it runs."""
+"""All settings of the sandbox. They can be changed while it runs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 Action = Literal["submit", "status", "result", "cancel", "file", "other"]
 ErrorBody = Literal["documented", "object", "string", "detail", "envelope", "message", "html", "empty"]
 StatusWords = Literal["documented", "lower", "queued", "pending", "failed", "cancelled", "unknown"]
+ResultShape = Literal["outputs", "output", "images", "image", "b64_json", "data_url", "relative", "no_url", "none"]
 
 DEFAULT_ENDPOINTS = (
     "gpt_image_1_edit",
@@ -42,31 +43,32 @@ class SandboxSettings(BaseModel):
     """
     How the sandbox behaves.
 
-    Times are seconds of the sandbox's clock; a time given as ``(low, high)`` is drawn at random, the same again for
-    the same ``seed``. Settings that count down (``server_errors``, ``drop_next``, ``fail_first``, ``balance``) start
-    anew whenever they are set; ``None`` never runs out.
+    Times are seconds of the sandbox's clock. A time given as ``(low, high)`` is drawn at random; the same ``seed``
+    draws the same times again. Settings that count down (``server_errors``, ``drop_next``, ``fail_first``, ``balance``)
+    start again whenever they are set; ``None`` never runs out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     api_key: str = Field(default="sandbox-key", min_length=1)
-    """The one key that is let in."""
+    """The only key that is accepted."""
     endpoints: Annotated[tuple[str, ...], BeforeValidator(_read_words)] = DEFAULT_ENDPOINTS
-    """Models that exist; the others answer ``App not found``."""
+    """Models that exist; a call to another one is answered with ``App not found``."""
     seed: int = 0
-    """Start of everything that is drawn at random, request ids excepted."""
+    """Seed of all random numbers; request ids are random all the same."""
 
     queue_seconds: Span = 1.0
     """How long a request waits in the queue."""
     run_seconds: Span = 3.0
     """How long a request runs."""
     cancel_seconds: Seconds = 0.0
-    """How long an accepted cancel takes; a request that is through sooner wins the race."""
+    """How long an accepted cancel takes; a request that ends sooner is not cancelled."""
     not_found_seconds: Seconds = 0.0
-    """How long after its submit a request is still ``Request not found``."""
+    """How long after its submit a request is still answered with ``Request not found``."""
     status_words: StatusWords = "documented"
     """Words for a request's state: as documented, lower case, other words for waiting (``queued``, ``pending``),
-    terminal words for failures (``failed`` says ``CANCELED``, ``cancelled`` ``CANCELLED``), or words nobody knows."""
+    terminal words for failures (``failed`` says ``CANCELED``, ``cancelled`` ``CANCELLED``), or words that no client
+    knows (``unknown``)."""
 
     balance: Annotated[float, Field(ge=0)] | None = None
     """Credits left to spend."""
@@ -76,17 +78,19 @@ class SandboxSettings(BaseModel):
     """A submit without balance: 402 with code 40201, or 403 ``insufficient balance``."""
     rate_limit: Annotated[float, Field(gt=0)] | None = None
     """Calls a second, over a sliding window."""
+    max_alive: Annotated[int, Field(ge=1)] | None = None
+    """Requests that may be alive at once; a submit beyond that is answered with 429."""
     retry_after_form: Literal["seconds", "date", "absent"] = "seconds"
-    """How a 429 says when to come back."""
+    """Form of a 429's ``Retry-After`` header."""
 
     error_type: str | None = None
     """Requests submitted from now on end with this ``error_type``."""
-    error_message: str = "The sandbox was told to fail this request."
-    """The words of that error."""
+    error_message: str = "The sandbox is set to fail this request."
+    """Message of that error."""
     error_shape: Literal["string", "message", "error_message", "absent"] = "string"
     """The status's ``error``: a string, an object with ``code`` and either key, or missing."""
     fail_first: Countdown | None = None
-    """Let only so many requests fail with ``error_type``."""
+    """Only this many requests fail with ``error_type``."""
     error_body: ErrorBody = "documented"
     """Body of every refusal (4xx): its documented shape, or always this one."""
     rejection_status: Literal[400, 422] = 422
@@ -95,18 +99,27 @@ class SandboxSettings(BaseModel):
     submit_shape: Literal["full", "bare", "no_id", "html", "empty"] = "full"
     """Body of an accepted submit."""
     answer_origin: str | None = None
-    """Another origin (``https://host``) for the URLs that a submit and a status name, which nobody should trust."""
-    result_shape: Literal["outputs", "output", "no_url", "none"] = "outputs"
-    """Body of a result: either documented list, records without ``url``, or no list at all."""
+    """Another origin (``https://host``) for the URLs in submit and status answers; a client must not trust it."""
+    result_shape: ResultShape = "outputs"
+    """Body of a result: either documented list, fal.ai's ``images`` or ``image`` (the first one), OpenAI's list with
+    ``b64_json``, ``data:`` URLs or links relative to the API's base URL in the documented list, records without
+    ``url``, or no list at all."""
+    result_pending: Countdown | None = 0
+    """This many of the next calls for the result of a request that has ended are refused, as still in progress."""
     cancel_supported: bool = True
     """False: cancels answer 405."""
 
     file_expiry_seconds: Seconds = 3600.0
     """How long the file URLs of one result answer live."""
-    file_gone_status: Literal[403, 404, 410] = 403
+    file_expired_status: Literal[403, 404, 410] = 403
     """Status code of an expired file URL."""
-    file_fault: Literal["none", "404", "endless", "truncated", "html", "slow"] = "none"
-    """What is wrong with files: missing, never ending, cut off half way, an HTML page instead, or trickling."""
+    file_format: Literal["ordered", "svg", "avif", "tiff", "bmp", "mp4"] = "ordered"
+    """Format of the files: as ordered, or as other models make them; the ``mp4`` holds no film."""
+    file_content_type: str | None = None
+    """Media type that results and files announce instead of the true one."""
+    file_fault: Literal["none", "404", "endless", "truncated", "cut", "empty", "html", "slow"] = "none"
+    """What is wrong with files: missing, never ending, broken off half way, without their last byte, empty, an HTML
+    page instead, or trickling."""
     slow_seconds: Seconds = 10.0
     """How long a trickling file takes."""
     fetch_any_host: bool = False
@@ -117,23 +130,23 @@ class SandboxSettings(BaseModel):
     fault_actions: Annotated[frozenset[Action], BeforeValidator(_read_words)] = frozenset(
         {"submit", "status", "result", "cancel"}
     )
-    """The calls that the faults below strike."""
+    """The calls that the faults below apply to."""
     fault_after_effect: bool = False
     """True: server errors and hangs come after the call took effect, so that only its answer is lost."""
     server_errors: Countdown | None = 0
-    """The next so many calls end in a server error."""
+    """This many of the next calls end in a server error."""
     server_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of calls that end in a server error."""
     server_error_seconds: Seconds = 0.0
-    """From when this is set, calls end in a server error for so long."""
+    """For this long after it is set, calls end in a server error."""
     server_error_status: Literal[500, 502, 503, 504] = 503
     """Status code of a server error."""
     server_error_body: ErrorBody = "html"
     """Body of a server error."""
     drop_next: Countdown | None = 0
-    """The next so many connections break."""
+    """This many of the next connections break."""
     drop_every: Annotated[int, Field(ge=1)] | None = None
-    """Every so manyth connection breaks."""
+    """One of this many connections breaks: with 3, every third."""
     drop_mode: Literal["before", "after", "half"] = "after"
     """Break before the call takes effect, after it without an answer, or half way through the answer."""
     hang: bool = False

@@ -1,4 +1,4 @@
-"""Where requests become pictures: as late as possible, and once."""
+"""Makes the pictures of requests: as late as possible, and once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_odirouter.sandbox.inputs import InputError, fetch
 from airflow_provider_odirouter.sandbox.parameters import check_mask
 from airflow_provider_odirouter.sandbox.pictures import PictureFile, edit, encode
 
-_KEPT = 64
+_MAX_KEPT = 64
 
 
 class Studio:
@@ -29,7 +29,7 @@ class Studio:
         self._lock = Lock()
 
     def fetch_inputs(self, request: QueuedRequest) -> None:
-        """Fetch what the request names by URL; what cannot be used makes it fail."""
+        """Fetch the inputs that the request names by URL; one that cannot be used makes the request fail."""
         with request.lock:
             if request.inputs_fetched or request.failure:
                 return
@@ -71,7 +71,7 @@ class Studio:
             ]
             with self._lock:
                 self._kept[request.request_id] = made
-                if len(self._kept) > _KEPT:
+                if len(self._kept) > _MAX_KEPT:
                     self._kept.popitem(last=False)
             return made
 

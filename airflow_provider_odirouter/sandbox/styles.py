@@ -1,4 +1,4 @@
-"""The sandbox's idea of art: four styles, in colours that the prompt decides on."""
+"""Four styles of pictures, in colours that depend on the prompt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Box = tuple[int, int, int, int]
 
 def stylise(image: Image.Image, prompt: str, number: int) -> Image.Image:
     """
-    Paint a picture over.
+    Repaint a picture in one of the styles.
 
     :param image: An RGB picture.
     :param prompt: Decides on style and colours.
@@ -29,9 +29,9 @@ def stylise(image: Image.Image, prompt: str, number: int) -> Image.Image:
 
 def invent(prompt: str, size: tuple[int, int]) -> Image.Image:
     """
-    Make a picture out of nothing: soft discs of light.
+    Make a picture without an input: soft discs of light.
 
-    :param prompt: Decides on where they are.
+    :param prompt: Decides where they are.
     :param size: Width and height.
     """
     random = Random(f"invent {prompt}")
@@ -58,15 +58,15 @@ def vignette(size: tuple[int, int], box: Box) -> Image.Image:
     return channel
 
 
-def label(image: Image.Image, text: str, box: Box, place: Literal["head", "middle", "foot"]) -> None:
+def label(image: Image.Image, text: str, box: Box, position: Literal["head", "middle", "foot"]) -> None:
     """
     Write a small ribbon on a picture.
 
     :param image: The picture, which is changed.
     :param text: What to write; what does not fit is left out.
-    :param box: Where there is room.
-    :param place: Where in the box: the upper or lower left corner, or below the ``middle``, where a round mask has
-        room too.
+    :param box: The part of the picture that the ribbon may cover.
+    :param position: ``head`` and ``foot`` are the upper and the lower left corner of the box; ``middle`` is below its
+        middle, inside of a round mask, too.
     """
     left, upper, right, lower = box
     width, height = right - left, lower - upper
@@ -81,7 +81,7 @@ def label(image: Image.Image, text: str, box: Box, place: Literal["head", "middl
         "head": (left + pad, upper + pad),
         "middle": (left + (width - ribbon[0]) // 2, upper + round(height * 0.76) - ribbon[1] // 2),
         "foot": (left + pad, lower - ribbon[1] - pad),
-    }[place]
+    }[position]
     shade = Image.new("L", image.size, 0)
     ImageDraw.Draw(shade).rounded_rectangle((x, y, x + ribbon[0], y + ribbon[1]), ribbon[1] // 2, fill=165)
     image.paste((16, 16, 20), (0, 0), shade)

@@ -1,4 +1,4 @@
-"""What comes in and what goes out, as plain data: no socket, no HTTP library."""
+"""A call and its answer as plain data, without a socket or an HTTP library."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class Answer:
     One HTTP response of the sandbox.
 
     :param status: Status code.
-    :param headers: Headers; the content length is the carrier's business.
+    :param headers: Headers, without ``Content-Length``, which the server or the transport adds.
     :param body: The whole body.
     :param delivery: How much of it arrives: all of it, nothing (the connection is ``reset`` or ``close``d), ``half``,
-        nothing ever (``hang``), the body over and over (``endless``), or all of it bit by bit (``slow``).
+        no answer at all (``hang``), the body over and over (``endless``), or all of it in small pieces (``slow``).
     :param delay: Seconds before the answer leaves.
     :param trickle: Seconds that a ``slow`` body takes.
     """
@@ -61,7 +61,7 @@ class Answer:
 
     @property
     def lost(self) -> bool:
-        """Whether the caller never sees a whole answer."""
+        """Whether the caller never receives the whole answer."""
         return self.delivery in {"reset", "close", "half", "hang"}
 
 
@@ -72,7 +72,7 @@ def json_answer(content: Any, status: int = 200, headers: Mapping[str, str] | No
 
 
 def html_answer(status: int, headers: Mapping[str, str] | None = None) -> Answer:
-    """Answer with the page that a proxy on the way would send."""
+    """Answer with an HTML page such as a proxy sends."""
     title = f"{status} {HTTPStatus(status).phrase}"
     page = f"<html><head><title>{title}</title></head><body><center><h1>{title}</h1></center></body></html>"
     return Answer(status, {"content-type": "text/html", **(headers or {})}, page.encode())

@@ -1,1 +1,1 @@
-"""The sensor."""
+"""The sensor of the queue's requests."""

@@ -1,1 +1,1 @@
-"""Looking and sleeping in the triggerer, one event, and the cancel of a request that nobody waits for any more."""
+"""Triggers: they poll in the triggerer, fire one event, and cancel a request for which no task waits any more."""

@@ -6,61 +6,76 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
-from airflow_provider_odirouter.models import BatchEvent, RequestEvent
-from airflow_provider_odirouter.polling import FIRST_LOOK_IN_TRIGGER, Wait, may_be_alive
-from airflow_provider_odirouter.records import WAVE_XCOM
-from airflow_provider_odirouter.triggers.base import WaitingTrigger
-from airflow_provider_odirouter.triggers.waiting import wait_for_all
+from airflow_provider_odirouter.lifecycle.polling import FIRST_POLL_DELAY, Wait, may_be_alive
+from airflow_provider_odirouter.lifecycle.wait import wait_for_all
+from airflow_provider_odirouter.models import BatchEvent, RequestEvent, unpack_deadlines
+from airflow_provider_odirouter.triggers.request import VERSION, WaitingTrigger
+from airflow_provider_odirouter.xcoms import WAIT_XCOM
+
+
+class _ShortInLogs(dict[str, Any]):
+    """A batch's event: Airflow's log has each event whole, in one line."""
+
+    def __repr__(self) -> str:
+        return f"{len(self['endings']):,} requests: {self['endings'].count('S'):,} have succeeded"
 
 
 class OdiRouterBatchTrigger(WaitingTrigger):
     """
-    Wait for many requests, without a worker, and tell in one event how they ended.
+    Wait for many requests, without a worker, and say in one event how they ended.
 
     The event is a :class:`~airflow_provider_odirouter.models.BatchEvent` as JSON.
 
     :param odirouter_conn_id: The Airflow connection.
     :param endpoint: The model.
-    :param wave: Names these requests; the task has pushed it as an XCom.
-    :param request_ids: The requests.
-    :param deadline: Epoch seconds, absolute: a trigger moves between processes, and its budget must not start again.
-    :param poll_interval: Seconds between looks at one request.
-    :param cancel_on_kill: Whether the requests are cancelled when nobody waits for them any more.
-    :param cancel_on_timeout: Whether those that have not ended are cancelled when the deadline passes.
+    :param wait_id: Names these requests; the task has pushed it as an XCom.
+    :param deadlines: The requests, and the end of the wait for each, see
+        :func:`~airflow_provider_odirouter.models.batch.pack_deadlines`. They are absolute: a trigger moves between
+        processes, and its budget must not start again.
+    :param poll_interval: Seconds between polls of one request. Default: 5.
+    :param cancel_on_kill: Whether the requests are cancelled when their task no longer waits for them. Default: true.
+    :param cancel_on_timeout: Whether those that have not ended are cancelled when the deadline passes. Default: true.
+    :param version: Of these arguments.
     """
 
-    owner_key = deadline_key = WAVE_XCOM
+    owner_key = deadline_key = WAIT_XCOM
 
     def __init__(
         self,
         *,
         odirouter_conn_id: str,
         endpoint: str,
-        wave: str,
-        request_ids: Sequence[str],
-        deadline: float,
+        wait_id: str,
+        deadlines: str,
         poll_interval: float = 5.0,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
+        version: int = VERSION,
     ) -> None:
-        super().__init__(odirouter_conn_id=odirouter_conn_id, endpoint=endpoint, cancel_on_kill=cancel_on_kill)
-        self.wave = wave
-        self.request_ids = list(request_ids)
-        self.deadline = deadline
+        super().__init__(
+            odirouter_conn_id=odirouter_conn_id, endpoint=endpoint, cancel_on_kill=cancel_on_kill, version=version
+        )
+        self.wait_id = wait_id
+        self.deadlines = deadlines
+        try:
+            self._deadlines = unpack_deadlines(deadlines)
+        except ValueError as error:
+            raise TypeError(str(error)) from error
+        self.deadline = max(self._deadlines.values())
         self.poll_interval = poll_interval
         self.cancel_on_timeout = cancel_on_timeout
-        self._alive = dict.fromkeys(request_ids)
+        self._pending = dict.fromkeys(self._deadlines)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments that make this trigger again."""
         return (
             "airflow_provider_odirouter.triggers.batch.OdiRouterBatchTrigger",
             {
+                "version": VERSION,
                 "odirouter_conn_id": self.odirouter_conn_id,
                 "endpoint": self.endpoint,
-                "wave": self.wave,
-                "request_ids": self.request_ids,
-                "deadline": self.deadline,
+                "wait_id": self.wait_id,
+                "deadlines": self.deadlines,
                 "poll_interval": self.poll_interval,
                 "cancel_on_kill": self.cancel_on_kill,
                 "cancel_on_timeout": self.cancel_on_timeout,
@@ -69,40 +84,33 @@ class OdiRouterBatchTrigger(WaitingTrigger):
 
     def owner_value(self) -> str:
         """Return the name of these requests."""
-        return self.wave
+        return self.wait_id
 
     def is_own_deadline(self, pushed: Any) -> bool:
         """Return whether it is the name of these requests: each wait has one of its own."""
-        return bool(pushed == self.wave)
+        return bool(pushed == self.wait_id)
 
-    def alive(self) -> Sequence[str]:
+    def pending(self) -> Sequence[str]:
         """Return the requests that have not ended."""
-        return tuple(self._alive)
+        return tuple(self._pending)
 
-    async def wait(self, hook: OdiRouterHook) -> BatchEvent:
+    async def wait(self, hook: OdiRouterHook) -> dict[str, Any]:
         """Wait for all requests."""
-        waits = [
-            Wait(
-                endpoint=self.endpoint,
-                request_id=request_id,
-                poll_interval=self.poll_interval,
-                deadline=self.deadline,
-                cancel_on_timeout=self.cancel_on_timeout,
-            )
-            for request_id in self.request_ids
-        ]
         events = await wait_for_all(
             hook,
-            waits,
-            first_look=FIRST_LOOK_IN_TRIGGER,
+            [
+                Wait(self.endpoint, request_id, self.poll_interval, deadline, self.cancel_on_timeout)
+                for request_id, deadline in self._deadlines.items()
+            ],
+            first_poll_delay=FIRST_POLL_DELAY,
             note=self.log.info,
             on_end=self._note_end,
             before_cancel=self.check_deadline,
         )
-        # The task sees to those that may be alive yet. Airflow can call on_kill for about 2 s after the event is out.
-        self._alive.clear()
-        return BatchEvent.of(events)
+        # The task handles those that may still run. Airflow can call on_kill for about 2 s after the event is sent.
+        self._pending.clear()
+        return _ShortInLogs(BatchEvent.from_events(events).model_dump(mode="json"))
 
     def _note_end(self, event: RequestEvent) -> None:
         if not may_be_alive(event):
-            self._alive.pop(event.request_id, None)
+            self._pending.pop(event.request_id, None)

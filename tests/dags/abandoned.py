@@ -17,11 +17,11 @@ CRASH = TriggerFailureReason.TRIGGER_FAILURE.value
 
 
 def nothing(_: Any) -> None:
-    """Do nothing meanwhile."""
+    """Do nothing."""
 
 
 def cancelling(sandbox: Sandbox) -> Callable[[Any], None]:
-    """Cancel all requests, as the trigger does that Airflow ends together with its deferral, before 3.3."""
+    """Cancel all requests, as a trigger does before Airflow 3.3, when Airflow ends it together with its deferral."""
 
     def cancel(_: Any) -> None:
         for request_id in sandbox.alive:
@@ -31,7 +31,7 @@ def cancelling(sandbox: Sandbox) -> Callable[[Any], None]:
 
 
 class Abandoned:
-    """Is deferred, and loses its trigger in its first try, for a reason of Airflow's."""
+    """A task whose trigger ends without an event in its first try, for a reason of Airflow's."""
 
     reason: str
     meanwhile: Callable[[Any], None]
@@ -44,7 +44,7 @@ class Abandoned:
             if context["ti"].try_number > 1:
                 raise
         self.meanwhile(context)
-        # What a worker does then.
+        # As a worker does then.
         arguments = {"error": self.reason, "traceback": ["Traceback of the trigger"]}
         return task.resume_execution(TRIGGER_FAIL_REPR, arguments, context)
 

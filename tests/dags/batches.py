@@ -1,4 +1,4 @@
-"""Batches, and what they leave behind."""
+"""Dags of one batch, and the files that they write."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Again(OdiRouterImageEditBatchOperator):
 
 
 class FinalError(Exception):
-    """What Airflow would not try again after."""
+    """An error after which Airflow would not try again."""
 
 
 PICTURE = "https://example.com/cup.png"
@@ -49,7 +49,7 @@ FIVE = prompts("Red", "Green", "Blue", "White", "Black")
 
 def batch(
     edits: Any,
-    output: Path,
+    output: Path | str,
     operator: type[OdiRouterImageEditBatchOperator] = OdiRouterImageEditBatchOperator,
     dag_id: str = "batch",
     **arguments: Any,
@@ -75,7 +75,7 @@ def manifest(output: Path) -> list[dict[str, Any]]:
 
 
 def phases(output: Path) -> list[str]:
-    """How far each edit of the only batch in a folder has come, as its files tell."""
+    """The phase of each edit of the only batch in a folder, as its state files say."""
     paths = sorted(output.glob(".odirouter/*/state-*.jsonl"))
     items = [json.loads(line) for path in paths for line in path.read_text().splitlines()[1:]]
     return [item.get("phase", "planned") for item in items]

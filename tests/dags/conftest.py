@@ -5,48 +5,109 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.sdk import DAG
-from airflow.sdk.execution_time import context, supervisor, task_runner
+from airflow.sdk.execution_time import context, task_runner
 
+from airflow_provider_odirouter import xcoms
 from airflow_provider_odirouter.compat import TaskDeferred
-from airflow_provider_odirouter.durability import KEY
-from airflow_provider_odirouter.operators import steps
+from airflow_provider_odirouter.lifecycle.state import KEY
 from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
+from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
+from tests.build_once import build_once, create_database
+from tests.conftest import DictStore, Listener, actions
 
 HAS_STORE = hasattr(context, "TaskStateStoreAccessor")
 anywhere = pytest.mark.parametrize("deferrable", [True, False], ids=["in the triggerer", "on the worker"])
 needs_store = pytest.mark.skipif(not HAS_STORE, reason="before Airflow 3.3 there is no task state store")
 
 
+@cache
+def prepare_airflow(folder: Path) -> None:
+    """Make Airflow ready in this process, which has no other use for it: nothing is undone."""
+    create_database(folder)
+    patch = pytest.MonkeyPatch()
+    # `dag.test()` would do that again in each run.
+    patch.setattr(DagBundlesManager, "sync_bundles_to_db", lambda *_, **__: None)
+    build_once(patch)
+
+
 @pytest.fixture(scope="session")
-def airflow_db() -> Iterator[None]:
-    """Airflow's tables, in this test process's own home."""
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
-    with pytest.MonkeyPatch.context() as patch:
-        # As Airflow 3.3 does itself: before, it builds its API anew for each task, for four seconds.
-        patch.setattr(supervisor, "in_process_api_server", cache(supervisor.in_process_api_server))
-        yield
+def airflow_db(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> None:
+    """Airflow's tables, in this test process's own home; each module that imports this fixture has its own of it."""
+    folder = tmp_path_factory.getbasetemp()
+    prepare_airflow(folder if worker_id == "master" else folder.parent)
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run of a Dag that has ended."""
+class Outcome:
+    """What has become of a task or a Dag."""
 
     state: str
-    run: Any
     errors: list[BaseException]
-    """What the tries of its tasks raised, in order."""
+    """What the tries raised, in order."""
+
+    @property
+    def error(self) -> str:
+        """The text of the only error."""
+        [error] = self.errors
+        return str(error)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether its only error is one that Airflow does not retry."""
+        return [type(error).__name__ for error in self.errors] == ["AirflowFailException"]
+
+
+@dataclass(frozen=True)
+class Try(Outcome):
+    """A try of a task that has ended, without Airflow's database: that takes a tenth of the time of a Dag's run."""
+
+    xcoms: dict[str, Any]
+
+
+def run_once(dag: DAG) -> Try:
+    """Run the only task of a Dag as a worker does: for what happens in ``execute()`` alone."""
+    task: Any
+    [task] = dag.tasks
+    xcoms: dict[str, Any] = {}
+    ti = SimpleNamespace(
+        id=uuid4(),
+        dag_id=dag.dag_id,
+        task_id=task.task_id,
+        run_id="run",
+        map_index=-1,
+        try_number=1,
+        max_tries=task.retries,
+        start_date=datetime.now(UTC),
+        state="running",
+        xcom_push=lambda key, value: xcoms.update({key: value}),
+    )
+    context: Any = {"ti": ti, "task": task, "dag": dag, "outlet_events": {}, "task_state_store": DictStore()}
+    try:
+        task.render_template_fields(context)
+        task.pre_execute(context)
+        task.execute(context)
+    except Exception as error:  # noqa: BLE001 - the outcome, like any other
+        return Try("failed", [error], xcoms)
+    return Try("success", [], xcoms)
+
+
+@dataclass(frozen=True)
+class Run(Outcome):
+    """A run of a Dag that has ended."""
+
+    run: Any
 
     def state_of(self, task_id: str) -> list[str]:
         """The states of a task's instances, in the order of their map index."""
@@ -59,7 +120,7 @@ class Run:
         return ti.xcom_pull(task_ids=task_id, key=key, map_indexes=map_index if map_index >= 0 else None)
 
     def note(self, task_id: str = "edit", map_index: int = -1) -> Any:
-        """What Airflow keeps of a task instance for its next try: ``None``, if that is nothing."""
+        """The note in Airflow's store for the next try of a task instance; ``None``: there is none."""
         from airflow._shared.state import TaskScope
         from airflow.state import get_state_backend
 
@@ -67,27 +128,15 @@ class Run:
         value = get_state_backend().get(scope, KEY)
         return None if value is None else json.loads(value)
 
-    @property
-    def error(self) -> str:
-        """The text of the only error."""
-        [error] = self.errors
-        return str(error)
-
-    @property
-    def is_final(self) -> bool:
-        """Whether its only error told Airflow not to try again."""
-        return [type(error).__name__ for error in self.errors] == ["AirflowFailException"]
-
 
 def serialize(dag: DAG) -> None:
-    """Bring a Dag into the database as the dag processor does, but without a file of its own."""
+    """Write a Dag to the database as the Dag processor does, but without a file."""
     try:
         from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
     except ImportError:  # Airflow 3.1
         from airflow.models.dagbag import BundleDagBag, sync_bag_to_db  # type: ignore[no-redef]
 
     bundle = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
-    DagBundlesManager().sync_bundles_to_db()
     bag = BundleDagBag(dag_folder=bundle, bundle_path=bundle)
     bag.bag_dag(dag)
     sync_bag_to_db(bag, "dags-folder", None)
@@ -112,16 +161,24 @@ def run_dag(airflow_db: None, conn_id: str, monkeypatch: pytest.MonkeyPatch) -> 
             raise
 
     monkeypatch.setattr(task_runner, "_execute_task", noting_errors)
+    # Or the first poll is up to an interval late.
+    monkeypatch.setattr("airflow_provider_odirouter.lifecycle.wait.random", SimpleNamespace(random=lambda: 0.0))
 
     def run(dag: DAG, **conf: Any) -> Run:
         serialize(dag)
         dag_run = dag.test(run_conf=conf)
-        return Run(str(dag_run.state), dag_run, errors)
+        return Run(str(dag_run.state), errors, dag_run)
 
     terminate = signal.getsignal(signal.SIGTERM)
     yield run
-    # Airflow's task runner takes the signal, and never gives it back.
+    # Airflow's task runner replaces the handler, and does not restore it.
     signal.signal(signal.SIGTERM, terminate)
+
+
+@pytest.fixture
+def poll_late(run_dag: RunDag, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send the first poll of a request on a worker a whole interval after its submit."""
+    monkeypatch.setattr("airflow_provider_odirouter.lifecycle.wait.random", SimpleNamespace(random=lambda: 0.99))
 
 
 Fail = Callable[..., None]
@@ -129,16 +186,16 @@ Fail = Callable[..., None]
 
 @pytest.fixture
 def fail_after_submit(monkeypatch: pytest.MonkeyPatch) -> Fail:
-    """Lets XCom fail, right after the submit, in these tries: ``fail_after_submit(1, 2)``."""
-    publish = steps.publish
+    """Let the push of XComs fail, right after the submit, in these tries: ``fail_after_submit(1, 2)``."""
+    push = xcoms.push_request
 
     def make(*tries: int) -> None:
-        def failing(context: Any, *arguments: Any) -> None:
-            if context["ti"].try_number in tries:
+        def failing(ti: Any, *arguments: Any) -> None:
+            if ti.try_number in tries:
                 raise OSError("no XCom today")
-            publish(context, *arguments)
+            push(ti, *arguments)
 
-        monkeypatch.setattr(steps, "publish", failing)
+        monkeypatch.setattr(xcoms, "push_request", failing)
 
     return make
 
@@ -165,9 +222,25 @@ def edit(
 
 def kill_task() -> None:
     """Do what Airflow's supervisor does to a task that is marked or cleared."""
-    handler = signal.getsignal(signal.SIGTERM)
-    assert getattr(handler, "__module__", "").startswith("airflow"), "Airflow does not listen: pytest would end"
-    os.kill(os.getpid(), signal.SIGTERM)
+    _signal_airflow(signal.SIGTERM)
+
+
+def _signal_airflow(number: signal.Signals) -> None:
+    handler = signal.getsignal(number)
+    assert getattr(handler, "__module__", "").startswith("airflow"), (
+        "Airflow has no handler: the signal would end pytest"
+    )
+    os.kill(os.getpid(), number)
+
+
+def end_execution_timeout(sandbox: Sandbox, action: str) -> Listener:
+    """Does what Airflow's timer does when ``execution_timeout`` has passed, at the first call of a kind."""
+
+    def end(entry: JournalEntry) -> None:
+        if entry.action == action and actions(sandbox).count(action) == 1:
+            _signal_airflow(signal.SIGALRM)
+
+    return end
 
 
 def kill_in_second_try(context: Any) -> None:
@@ -190,7 +263,7 @@ def clear(context: Any) -> None:
 
 
 def mark(context: Any, state: str) -> None:
-    """Do what Airflow does to a task that a user marks, but for the kill."""
+    """Do what Airflow does to a task that a user marks, without the kill."""
     from airflow.utils.session import create_session
 
     with create_session() as session:

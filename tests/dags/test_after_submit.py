@@ -14,15 +14,17 @@ import pytest
 from airflow.sdk import DAG
 
 from airflow_provider_odirouter.errors import InvalidParametersError
-from airflow_provider_odirouter.operators import steps
+from airflow_provider_odirouter.lifecycle import wait
 from airflow_provider_odirouter.operators.image_edit_batch import OdiRouterImageEditBatchOperator
 from airflow_provider_odirouter.operators.queue import OdiRouterQueueOperator
 from airflow_provider_odirouter.sandbox import Sandbox
 from airflow_provider_odirouter.sensors.request import OdiRouterRequestSensor
 from tests.conftest import actions, spent
-from tests.dags.conftest import Run, RunDag, edit
-from tests.dags.test_bad_input import run_edit
+from tests.dags import test_bad_input as bad_input
+from tests.dags.conftest import Outcome, RunDag, edit, run_once
 from tests.test_json_values import Broken, Rude, deep
+
+pytestmark = pytest.mark.every_version
 
 ENDPOINT = "nano_banana_2"
 
@@ -37,10 +39,10 @@ class Numb(OdiRouterQueueOperator):
             setattr(self, name, value)
 
 
-def run_queue(run_dag: RunDag, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Run:
+def run_queue(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Outcome:
     """Run a request whose parameters change after the Dag's parse."""
     monkeypatch.setattr(Numb, "changes", changes)
-    with DAG("numb") as dag:  # Airflow 3.1 keeps the Dag of a name for half a minute
+    with DAG("numb") as dag:
         Numb(
             task_id="make",
             endpoint=ENDPOINT,
@@ -50,10 +52,10 @@ def run_queue(run_dag: RunDag, monkeypatch: pytest.MonkeyPatch, **changes: Any) 
             retries=1,
             retry_delay=timedelta(0),
         )
-    return run_dag(dag)
+    return run_once(dag)
 
 
-def assert_refused(run: Run, sandbox: Sandbox, message: str) -> None:
+def assert_refused(run: Outcome, sandbox: Sandbox, message: str) -> None:
     assert run.is_final, run.errors
     assert message in run.error
     assert "nothing was paid" in run.error
@@ -76,22 +78,22 @@ COLLECTIONS: dict[str, Callable[[list[str]], Any]] = {
 
 @pytest.mark.parametrize("make", COLLECTIONS.values(), ids=COLLECTIONS)
 def test_pictures_that_can_be_read_once_are_read_once(
-    make: Callable[[list[str]], Any], run_dag: RunDag, sandbox: Sandbox, pictures: Path
+    make: Callable[[list[str]], Any], conn_id: str, sandbox: Sandbox, pictures: Path
 ) -> None:
     coffee = str(pictures / "coffee.png")
-    run = run_dag(edit(pictures, images=make([coffee]), retries=0))
+    run = run_once(edit(pictures, images=make([coffee]), retries=0))
     assert (run.state, spent(sandbox)) == ("success", (1, 0))
-    assert run.xcom("edit", "odirouter_request")["images"] == [coffee]
+    assert run.xcoms["odirouter_request"]["images"] == [coffee]
 
 
 @pytest.mark.parametrize("make", COLLECTIONS.values(), ids=COLLECTIONS)
-def test_so_are_those_that_a_template_makes(
-    make: Callable[[list[str]], Any], run_dag: RunDag, sandbox: Sandbox, pictures: Path
+def test_pictures_of_a_template_are_read_once_too(
+    make: Callable[[list[str]], Any], conn_id: str, sandbox: Sandbox, pictures: Path
 ) -> None:
     coffee = str(pictures / "coffee.png")
-    run = run_edit(run_dag, pictures, images=make([coffee]))
+    run = run_once(bad_input.edit(pictures, images=make([coffee])))
     assert (run.state, spent(sandbox)) == ("success", (1, 0))
-    assert run.xcom("edit", "odirouter_request")["images"] == [coffee]
+    assert run.xcoms["odirouter_request"]["images"] == [coffee]
 
 
 def test_pictures_without_an_order_are_refused_since_a_retry_could_send_others(pictures: Path) -> None:
@@ -114,47 +116,46 @@ def test_a_batch_reads_pictures_once_too(run_dag: RunDag, sandbox: Sandbox, pict
 
 BAD = {
     "NUL": ({"prompt": "a\0b"}, "parameters.prompt: holds a NUL character"),
-    "half a character": ({"prompt": "a\ud83d"}, "parameters.prompt: holds half a character"),
+    "half a character": ({"prompt": "a\ud83d"}, "parameters.prompt: holds a lone surrogate"),
     "pairs": ([["prompt", "x"]], "parameters: must be a JSON object (a dictionary), not list"),
     "nothing": (None, "parameters: must be a JSON object (a dictionary), not NoneType"),
     "text": ('{"prompt": "x"}', "parameters: must be a JSON object (a dictionary), not str"),
     "deep": ({"prompt": deep(60)}, "lists and objects deep"),
     "many": ({"prompt": [0] * 100_001}, "is one of more than 100,000 values"),
-    "keys": ({"prompt": {1: 2}}, "parameters.prompt: has a key that is no text"),
-    "bytes": ({"prompt": b"x"}, "parameters.prompt: is no JSON, but of the type bytes"),
+    "keys": ({"prompt": {1: 2}}, "parameters.prompt: has a key that is not text"),
+    "bytes": ({"prompt": b"x"}, "parameters.prompt: is not JSON: its type is bytes"),
     "huge": ({"seed": 2**64}, "parameters.seed: is a whole number of more than 64 bits"),
-    "set": ({"tags": {"a"}}, "parameters.tags: is no JSON, but of the type set"),
-    "NaN": ({"strength": float("nan")}, "parameters.strength: is infinite or no number"),
-    "decimal": ({"strength": Decimal("0.5")}, "parameters.strength: is no JSON, but of the type Decimal"),
-    "rude": ({"prompt": Rude()}, "parameters.prompt: is no JSON, but of the type Rude"),
+    "set": ({"tags": {"a"}}, "parameters.tags: is not JSON: its type is set"),
+    "NaN": ({"strength": float("nan")}, "parameters.strength: is infinite or not a number"),
+    "decimal": ({"strength": Decimal("0.5")}, "parameters.strength: is not JSON: its type is Decimal"),
+    "rude": ({"prompt": Rude()}, "parameters.prompt: is not JSON: its type is Rude"),
     "broken": (Broken(), "parameters: cannot be read: RuntimeError"),
-    "reserved": ({"a": {"__classname__": "x"}}, "parameters.a.__classname__: is a name that Airflow keeps"),
+    "reserved": ({"a": {"__classname__": "x"}}, "parameters.a.__classname__: is a key that Airflow reserves"),
 }
 
 
 @pytest.mark.parametrize(("parameters", "message"), BAD.values(), ids=BAD)
 def test_parameters_that_cannot_be_kept_are_not_paid(
-    parameters: Any, message: str, run_dag: RunDag, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    parameters: Any, message: str, conn_id: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(InvalidParametersError) as raised:
         OdiRouterQueueOperator(task_id="make", endpoint=ENDPOINT, parameters=parameters)
     assert message in str(raised.value)
-    assert_refused(run_queue(run_dag, monkeypatch, parameters=parameters), sandbox, message)
+    assert_refused(run_queue(monkeypatch, parameters=parameters), sandbox, message)
 
 
 @pytest.mark.parametrize("field", ["prompt", "user", "images", "mask"])
 @pytest.mark.parametrize("text", ["a\0b.png", "a\udc80b.png"], ids=["NUL", "half a character"])
 def test_no_text_of_an_edit_is_paid_that_cannot_be_kept(
-    field: str, text: str, run_dag: RunDag, sandbox: Sandbox, pictures: Path
+    field: str, text: str, conn_id: str, sandbox: Sandbox, pictures: Path
 ) -> None:
     changes: dict[str, Any] = {field: text}
     with pytest.raises(InvalidParametersError, match=rf"- {field}"):
         edit(pictures, **changes)
-    run = run_edit(run_dag, pictures, **{field: text})
+    run = run_once(bad_input.edit(pictures, **{field: text}))
     assert (run.state, actions(sandbox)) == ("failed", [])
-    if "\0" in text:  # half a character does not even get past Airflow's own page of rendered templates
-        assert run.is_final
-        assert f"- {field}" in run.error
+    assert run.is_final
+    assert f"- {field}" in run.error
 
 
 # --- The task's own parameters
@@ -166,11 +167,11 @@ TIMES = [float("inf"), float("nan"), 1e12, 10**400, -1, 0, True, "10", None, Dec
 @pytest.mark.parametrize("name", ["timeout", "poll_interval"])
 @pytest.mark.parametrize("value", TIMES, ids=lambda value: f"{value!r:.20}")
 def test_an_impossible_time_is_not_paid(
-    name: str, value: Any, run_dag: RunDag, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    name: str, value: Any, conn_id: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ValueError, match=f"{name} must be"):
         OdiRouterQueueOperator(task_id="make", endpoint=ENDPOINT, parameters={}, **{name: value})
-    assert_refused(run_queue(run_dag, monkeypatch, **{name: value}), sandbox, f"{name}: must be")
+    assert_refused(run_queue(monkeypatch, **{name: value}), sandbox, f"{name}: must be")
 
 
 def nothing() -> dict[str, Any]:
@@ -191,18 +192,18 @@ def test_an_impossible_time_is_refused_by_batch_sensor_and_decorator_too(name: s
         task.odirouter_image_edit(**arguments)(nothing)()
 
 
-def test_an_execution_timeout_beyond_all_time_limits_nothing() -> None:
+def test_an_endless_execution_timeout_limits_nothing() -> None:
     now = datetime.now(UTC)
     context: Any = {"ti": SimpleNamespace(start_date=now)}
-    assert steps.deadline(context, timedelta.max, now, 60.0) == now + timedelta(seconds=60)
-    assert steps.deadline(context, timedelta(seconds=5), now, 60.0) == now + timedelta(seconds=5)
+    assert wait.compute_deadline(context, timedelta.max, now, 60.0) == now + timedelta(seconds=60)
+    assert wait.compute_deadline(context, timedelta(seconds=5), now, 60.0) == now + timedelta(seconds=5)
 
 
 OWN: dict[str, list[Any]] = {
     "endpoint": [None, "", "  ", 1, b"e", "a\0b", "../v2", "a b\n", Rude()],
     "odirouter_conn_id": [None, "", " ", 5, "a\0b", "a\ud800", Rude()],
     "output_path": ["", " ", 1, b"/out", ["/out"], {"a": 1}, "/tmp/a\0b", "/tmp/\udce9", Rude()],
-    "storage_conn_id": [" ", 1, "a\0b", Rude()],
+    "storage_conn_id": [1, "a\0b", Rude()],
     "deferrable": [None, "True", 1],
     "cancel_on_kill": ["False", Rude()],
     "cancel_on_timeout": [0],
@@ -213,29 +214,29 @@ OWN: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in OWN.items() for value in values])
-def test_whatever_else_is_odd_about_the_task_is_not_paid(
-    name: str, value: Any, run_dag: RunDag, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+def test_other_unusable_parameters_are_not_paid(
+    name: str, value: Any, conn_id: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = {"endpoint": ENDPOINT, "parameters": {}, name: value}
     if name != "endpoint" or not isinstance(value, str) or not value.strip() or "\0" in value:
         with pytest.raises(ValueError, match=name):
             OdiRouterQueueOperator(task_id="make", **arguments)
-    assert_refused(run_queue(run_dag, monkeypatch, **{name: value}), sandbox, name)
+    assert_refused(run_queue(monkeypatch, **{name: value}), sandbox, name)
 
 
 class Shows(OdiRouterQueueOperator):
-    """Shows what cannot be shown."""
+    """An edit whose record fields cannot be pushed."""
 
-    shown: Any = None
+    fields: Any = None
 
-    def shown_parameters(self) -> Any:
-        if isinstance(self.shown, Exception):
-            raise self.shown
-        return self.shown
+    def record_fields(self) -> Any:
+        if isinstance(self.fields, Exception):
+            raise self.fields
+        return self.fields
 
 
 @pytest.mark.parametrize(
-    "shown",
+    "fields",
     [
         RuntimeError("no picture"),
         None,
@@ -246,14 +247,14 @@ class Shows(OdiRouterQueueOperator):
     ],
     ids=["an error", "nothing", "other images", "an odd object", "NUL", "another field"],
 )
-def test_what_the_gallery_cannot_be_shown_is_found_before_the_submit(
-    shown: Any, run_dag: RunDag, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+def test_record_fields_that_cannot_be_pushed_are_found_before_the_submit(
+    fields: Any, conn_id: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Shows, "shown", shown)
+    monkeypatch.setattr(Shows, "fields", fields)
     with DAG("shows") as dag:
         Shows(task_id="make", endpoint=ENDPOINT, parameters={"prompt": "Blue"}, deferrable=False, poll_interval=0.1)
-    run = run_dag(dag)
-    if shown == {"b": 1}:  # a record has no place for it, and so it is not pushed
+    run = run_once(dag)
+    if fields == {"b": 1}:  # The record has no such field, and so it is not pushed.
         assert (run.state, spent(sandbox)) == ("success", (1, 0))
     else:
         assert (run.state, actions(sandbox)) == ("failed", [])
@@ -273,7 +274,7 @@ def test_a_retry_does_not_say_that_nothing_was_paid(
     assert "nothing was paid" not in str(run.errors[1])
 
 
-def test_a_retry_of_a_batch_does_not_say_so_either(
+def test_a_retry_of_a_batch_does_not_say_that_nothing_was_paid(
     run_dag: RunDag, sandbox: Sandbox, pictures: Path, tmp_path: Path
 ) -> None:
     sandbox.configure(error_type="INFERENCE_FAILURE")

@@ -1,4 +1,4 @@
-"""The assets that a task makes: the events that Airflow keeps of them, and what these tell."""
+"""The events of a task's assets, and their ``extra``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.conftest import actions
 from tests.dags.conftest import Fail, Run, RunDag, anywhere, edit, needs_store
 from tests.object_store import S3
 
-pytestmark = pytest.mark.usefixtures("look_at_once")
+pytestmark = [pytest.mark.every_version, pytest.mark.usefixtures("poll_at_once")]
 
 SHELF = Asset(name="shelf", uri="s3://shelf/pictures")
 ALIAS = AssetAlias("edited")
@@ -55,7 +55,7 @@ def events_of(run: Run) -> list[Event]:
 
 
 @anywhere
-def test_an_asset_event_tells_what_the_task_made(
+def test_an_asset_event_has_what_the_task_made(
     deferrable: bool, run_dag: RunDag, sandbox: Sandbox, pictures: Path, tmp_path: Path
 ) -> None:
     run = run_dag(edit(pictures, n=2, outlets=[SHELF], output_path=str(tmp_path), deferrable=deferrable))
@@ -74,7 +74,7 @@ def test_an_asset_event_tells_what_the_task_made(
     ] * 2
 
 
-def test_each_mapped_instance_has_an_event_of_its_own(run_dag: RunDag, pictures: Path, tmp_path: Path) -> None:
+def test_each_mapped_instance_has_its_own_event(run_dag: RunDag, pictures: Path, tmp_path: Path) -> None:
     with DAG("mapped_assets") as dag:
         OdiRouterImageEditOperator.partial(
             task_id="edit", images=[str(pictures / "coffee.png")], output_path=str(tmp_path), outlets=[SHELF, ALIAS]
@@ -82,8 +82,8 @@ def test_each_mapped_instance_has_an_event_of_its_own(run_dag: RunDag, pictures:
     run = run_dag(dag)
     assert run.state_of("edit") == ["success"] * 2, run.errors
     for uri in (SHELF.uri, tmp_path.as_uri()):
-        told = {event.map_index: event.extra["outputs"] for event in events_of(run) if event.uri == uri}
-        assert told == {index: run.xcom("edit", map_index=index)["outputs"] for index in range(2)}
+        extras = {event.map_index: event.extra["outputs"] for event in events_of(run) if event.uri == uri}
+        assert extras == {index: run.xcom("edit", map_index=index)["outputs"] for index in range(2)}
 
 
 def test_the_event_of_a_task_that_only_submits_names_the_request_and_no_outputs(
@@ -99,7 +99,7 @@ def test_the_event_of_a_task_that_only_submits_names_the_request_and_no_outputs(
 
 
 @anywhere
-def test_the_event_of_a_sensor_tells_what_it_has_landed(
+def test_the_event_of_a_sensor_has_what_it_has_landed(
     deferrable: bool, run_dag: RunDag, pictures: Path, tmp_path: Path
 ) -> None:
     with DAG("submit_then_tell") as dag:
@@ -124,7 +124,7 @@ def test_the_event_of_a_sensor_tells_what_it_has_landed(
 
 
 @anywhere
-def test_the_event_of_a_decorated_function_tells_what_the_edit_made(
+def test_the_event_of_a_decorated_function_has_what_the_edit_made(
     deferrable: bool, run_dag: RunDag, pictures: Path
 ) -> None:
     with DAG("decorated_assets") as dag:
@@ -142,7 +142,7 @@ def test_the_event_of_a_decorated_function_tells_what_the_edit_made(
 
 
 @anywhere
-def test_what_the_user_tells_of_an_asset_stays_and_wins(deferrable: bool, run_dag: RunDag, pictures: Path) -> None:
+def test_the_users_own_extra_of_an_event_wins(deferrable: bool, run_dag: RunDag, pictures: Path) -> None:
     def note(context: Any) -> None:
         context["outlet_events"][SHELF].extra = {"campaign": "spring", "endpoint": "ours"}
 
@@ -154,7 +154,7 @@ def test_what_the_user_tells_of_an_asset_stays_and_wins(deferrable: bool, run_da
 
 
 @needs_store
-def test_a_retry_that_takes_the_result_of_an_earlier_try_tells_of_it_once(
+def test_a_retry_that_takes_an_earlier_result_emits_one_event(
     run_dag: RunDag, sandbox: Sandbox, pictures: Path, tmp_path: Path, fail_after_submit: Fail
 ) -> None:
     fail_after_submit(1)
@@ -172,7 +172,7 @@ def test_a_task_that_fails_emits_nothing(run_dag: RunDag, sandbox: Sandbox, pict
     assert events_of(run) == []
 
 
-def test_an_asset_that_another_dag_defines_is_told_too(run_dag: RunDag, pictures: Path) -> None:
+def test_the_event_of_an_asset_of_another_dag_has_it_too(run_dag: RunDag, pictures: Path) -> None:
     run_dag(edit(pictures, outlets=[SHELF], dag_id="defines"))
     run = run_dag(edit(pictures, outlets=[Asset.ref(name=SHELF.name)], dag_id="refers"))
     assert run.state == "success", run.errors
@@ -180,14 +180,14 @@ def test_an_asset_that_another_dag_defines_is_told_too(run_dag: RunDag, pictures
     assert (event.uri, event.extra["outputs"]) == (SHELF.uri, run.xcom("edit")["outputs"])
 
 
-def test_an_asset_that_nobody_defines_does_not_fail_a_task_that_is_paid(
+def test_an_unknown_asset_does_not_fail_a_paid_task(
     run_dag: RunDag, pictures: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = run_dag(edit(pictures, outlets=[Asset.ref(name="nowhere"), SHELF], retries=0))
     assert run.state == "success", run.errors
     [event] = events_of(run)
     assert event.extra["request_id"] == run.xcom("edit", "request_id")
-    assert "name='nowhere') does not tell what was made" in caplog.text
+    assert "The outputs are missing in the asset event of AssetNameRef(name='nowhere')" in caplog.text
 
 
 def test_an_alias_stands_for_the_folder_of_the_outputs(run_dag: RunDag, pictures: Path, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_an_alias_stands_for_the_folder_of_the_outputs(run_dag: RunDag, pictures
     assert event.extra["outputs"] == run.xcom("edit")["outputs"]
 
 
-def test_an_alias_gets_its_event_beside_an_asset_of_another_name_for_the_same_folder(
+def test_an_alias_gets_its_event_beside_another_asset_of_the_same_folder(
     run_dag: RunDag, pictures: Path, tmp_path: Path
 ) -> None:
     named = Asset(name="named", uri=tmp_path.as_uri())
@@ -224,7 +224,7 @@ def test_an_alias_is_left_alone_when_nothing_has_landed(run_dag: RunDag, picture
     assert events_of(run) == []
 
 
-def test_an_alias_is_left_alone_when_the_user_has_said_what_it_stands_for(
+def test_an_alias_to_which_the_user_has_added_an_asset_is_left_alone(
     run_dag: RunDag, pictures: Path, tmp_path: Path
 ) -> None:
     def say(context: Any) -> None:
@@ -257,7 +257,7 @@ def test_the_uri_of_a_folder_names_no_connection(output_path: str, uri: str) -> 
     assert (event.dest_asset_key.name, event.dest_asset_key.uri) == (uri, uri)
 
 
-def test_a_folder_that_airflow_takes_for_no_asset_does_not_fail_a_task_that_is_paid(
+def test_a_folder_that_cannot_be_an_asset_does_not_fail_a_paid_task(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     events = OutletEventAccessors()

@@ -8,16 +8,15 @@ from pathlib import Path
 import pytest
 from airflow.sdk import Asset, ObjectStoragePath
 
-from airflow_provider_odirouter.operators.batch import report
+from airflow_provider_odirouter.batch import progress
 from airflow_provider_odirouter.operators.image_edit_batch import OdiRouterImageEditBatchOperator
 from airflow_provider_odirouter.sandbox import Sandbox
-from airflow_provider_odirouter.triggers import waiting
-from tests.conftest import actions, spent
+from tests.conftest import Clock, Listener, actions, spent
 from tests.dags.batches import FIVE, PICTURE, THREE, batch, manifest, prompts
 from tests.dags.conftest import RunDag, anywhere
 from tests.dags.test_assets import events_of
 
-pytestmark = pytest.mark.usefixtures("look_at_once")
+pytestmark = [pytest.mark.every_version, pytest.mark.usefixtures("poll_at_once")]
 
 
 @anywhere
@@ -40,7 +39,7 @@ def test_all_edits_are_submitted_and_land(
         assert Path(output["path"]).stat().st_size == output["size_bytes"]
         assert output["content_type"] == "image/webp"
     assert spent(sandbox) == (3, 0)
-    assert actions(sandbox)[:3] == ["submit"] * 3
+    assert actions(sandbox).count("submit") == 3
 
 
 def test_pictures_may_be_paths_that_are_no_text(
@@ -61,7 +60,7 @@ def test_pictures_may_be_paths_that_are_no_text(
     assert "mask" in sandbox.requests[1].parameters
 
 
-def test_the_summary_tells_from_when_to_when_and_counts_pictures_not_edits(
+def test_the_summary_has_the_first_and_the_last_time_and_counts_pictures(
     run_dag: RunDag, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     run = run_dag(batch([edit | {"n": 2} for edit in THREE], tmp_path))
@@ -74,47 +73,51 @@ def test_the_summary_tells_from_when_to_when_and_counts_pictures_not_edits(
     assert "waiting" not in record
 
 
-def test_an_asset_event_tells_the_summary(run_dag: RunDag, sandbox: Sandbox, tmp_path: Path) -> None:
+def test_an_asset_event_has_the_summary(run_dag: RunDag, sandbox: Sandbox, tmp_path: Path) -> None:
     run = run_dag(batch(THREE, tmp_path, outlets=[Asset("s3://shelf/cups")]))
     [event] = events_of(run)
     assert event.extra == run.xcom("edit")
 
 
-def test_openlineage_is_told_of_the_list_and_of_the_manifest(run_dag: RunDag, tmp_path: Path) -> None:
+def test_openlineage_gets_the_list_and_the_manifest(run_dag: RunDag, tmp_path: Path) -> None:
     listing = tmp_path / "edits.jsonl"
     listing.write_text("\n".join(map(json.dumps, THREE)))
-    told = []
+    lineages = []
 
-    class Telling(OdiRouterImageEditBatchOperator):
+    class WithLineage(OdiRouterImageEditBatchOperator):
         def execute(self, context: object) -> object:  # type: ignore[override]
             summary = super().execute(context)  # type: ignore[arg-type]
-            told.append(self.get_openlineage_facets_on_complete(context))
+            lineages.append(self.get_openlineage_facets_on_complete(context))
             return summary
 
-    run = run_dag(batch(str(listing), tmp_path / "out", Telling))
-    [lineage] = told
+    run = run_dag(batch(str(listing), tmp_path / "out", WithLineage))
+    [lineage] = lineages
     assert [(one.namespace, one.name) for one in lineage.inputs] == [("file", str(listing))]
     assert [(one.namespace, one.name) for one in lineage.outputs] == [("file", run.xcom("edit")["manifest"])]
 
 
-def test_the_log_shows_how_far_it_is_and_not_each_look(
+def test_the_log_shows_the_progress_and_not_each_poll(
     run_dag: RunDag,
     sandbox: Sandbox,
+    clock: Clock,
+    listeners: list[Listener],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(waiting, "REPORT_SECONDS", 0.5)
-    monkeypatch.setattr(report, "REPORT_SECONDS", 0.0)
-    sandbox.configure(run_seconds=1)
+    def end_all(_: object) -> None:
+        """After many polls and one line: however busy the machine is."""
+        if actions(sandbox).count("status") > 50 and "0/5 landed, 0 failed, 5 running" in caplog.text:
+            clock.skip(60)
+
+    monkeypatch.setattr(progress, "REPORT_SECONDS", 0.5)
+    sandbox.configure(run_seconds=60)
+    listeners.append(end_all)
     run_dag(batch(FIVE, tmp_path, poll_interval=0.02))
     ours = [record.getMessage() for record in caplog.records if record.name.startswith("airflow_provider_odirouter")]
-    assert "5 of 5 edits are submitted." in ours
-    assert "0 of 5 requests have ended (0 not well), 5 wait." in ours
-    assert "5 of 5 requests have ended (0 not well), 0 wait." in ours
-    assert "The pictures of 5 of 5 edits have landed." in ours
+    assert "5/5 landed, 0 failed" in ours
     assert actions(sandbox).count("status") > 50
-    assert len(ours) < 30
+    assert len([line for line in ours if not line.startswith("0/5 landed")]) < 30  # however long that took
 
 
 def test_the_same_edit_may_be_meant_twice(run_dag: RunDag, sandbox: Sandbox, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""What bad lists of edits get in a real Airflow: one error that names every line, at once and for good, and no bill."""
+"""A bad list of edits fails its task in a real Airflow: one final error names every line, and nothing is paid."""
 
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, task
 
-from airflow_provider_odirouter.errors import BatchStateError, BatchStateMissingError
+from airflow_provider_odirouter.errors import BatchStateMissingError
 from airflow_provider_odirouter.operators.image_edit_batch import OdiRouterImageEditBatchOperator
 from airflow_provider_odirouter.sandbox import Sandbox
 from tests.conftest import actions, spent
@@ -34,7 +35,7 @@ def batch(edits: Any, output: str | Path, dag_id: str, **arguments: Any) -> DAG:
 
 
 def refused(run: Run, sandbox: Sandbox) -> str:
-    """What is told of a batch of which nothing was sent, and which is not tried again."""
+    """The error of a batch of which nothing was sent, and which is not tried again."""
     assert run.state == "failed"
     assert run.is_final
     assert actions(sandbox) == []
@@ -51,7 +52,7 @@ def edits(pictures: Path) -> list[dict[str, Any]]:
     return [{"prompt": f"Blue {number}", "images": str(pictures / "coffee.png")} for number in range(3)]
 
 
-def test_a_line_that_is_no_json_fails_the_task_at_once_and_for_good(
+def test_a_line_that_is_not_json_fails_the_task_at_once_and_for_good(
     run_dag: RunDag, sandbox: Sandbox, edits: list[dict[str, Any]], tmp_path: Path, out: Path
 ) -> None:
     lines = [json.dumps(edits[0] | {"n": 1, "prompt": f"Blue {number}"}) for number in range(1, 1_001)]
@@ -59,11 +60,13 @@ def test_a_line_that_is_no_json_fails_the_task_at_once_and_for_good(
     lines[999] = json.dumps(edits[0] | {"images": f"{tmp_path}/missing.png"})
     path = tmp_path / "edits.jsonl"
     path.write_text("\n".join(lines))
-    told = refused(run_dag(batch(str(path), out, "bad_line")), sandbox)
-    assert "2 parameters of gpt_image_1_edit cannot be used:\n" in told
-    assert "  - line 731: is no JSON: Expecting value at character 1\n" in told
-    assert f"  - line 1000, images[0]: '{tmp_path}/missing.png' does not exist, as this worker sees it\n" in told
-    assert told.endswith(DO_THIS)
+    message = refused(run_dag(batch(str(path), out, "bad_line")), sandbox)
+    assert f"2 parameters of gpt_image_1_edit in '{path}' cannot be used:\n" in message
+    assert "  - line 731: is not JSON: Expecting value at character 1\n" in message
+    assert (
+        f"  - line 1000, images[0]: '{tmp_path}/missing.png' does not exist, as this worker sees it (host " in message
+    )
+    assert message.endswith("Correct this, then clear the task; nothing was sent, and nothing was paid.")
     assert not out.exists()
 
 
@@ -73,23 +76,22 @@ def test_what_the_gallery_shows_of_a_refused_batch_is_its_error(
     path = tmp_path / "edits.csv"
     path.write_text("prompt,picture\nBlue,a.png\n")
     run = run_dag(batch(str(path), out, "bad_column"))
-    assert "line 1, column 'picture': is not a parameter of an edit; known are " in refused(run, sandbox)
+    assert "line 1, column 'picture': is not a parameter of an edit; the parameters are " in refused(run, sandbox)
     assert "column 'picture'" in json.dumps(run.xcom("edit", key="odirouter_failure"))
 
 
 @pytest.mark.parametrize(
-    ("upstream", "told"),
+    ("upstream", "message"),
     [
-        ([], "edits: holds no edit"),
         ([{"prompt": "Blue", "images": "https://example.com/a.png"}] * 12_000, "edits: holds 12,000 edits; at most"),
         ([{"prompt": "Blue", "images": "https://example.com/a.png"}] * 2, "edits[1]: is the same edit as edits[0]"),
         ("no-such-list.jsonl", "edits: 'no-such-list.jsonl' cannot be read: No such file or directory"),
         (7, "edits: must be a list of dictionaries, or the path of a .jsonl or .csv file, not int"),
     ],
-    ids=["nothing", "too many", "twice the same", "a missing file", "a number"],
+    ids=["too many", "twice the same", "a missing file", "a number"],
 )
 def test_an_upstream_task_that_returns_no_good_list(
-    run_dag: RunDag, sandbox: Sandbox, out: Path, upstream: Any, told: str
+    run_dag: RunDag, sandbox: Sandbox, out: Path, upstream: Any, message: str
 ) -> None:
     with DAG("bad_upstream") as dag:
 
@@ -98,7 +100,7 @@ def test_an_upstream_task_that_returns_no_good_list(
             return upstream
 
         OdiRouterImageEditBatchOperator(task_id="edit", edits=make(), output_path=str(out), deferrable=False)
-    assert told in refused(run_dag(dag), sandbox)
+    assert message in refused(run_dag(dag), sandbox)
 
 
 def test_a_list_that_a_template_rendered_to_text(run_dag: RunDag, sandbox: Sandbox, out: Path) -> None:
@@ -116,6 +118,37 @@ def test_a_mapped_batch_is_checked_when_it_runs(run_dag: RunDag, sandbox: Sandbo
     assert [type(error).__name__ for error in run.errors] == ["AirflowFailException"] * 2
     assert all("edits[0], images: is required" in str(error) for error in run.errors)
     assert actions(sandbox) == []
+
+
+def test_all_that_is_wrong_is_named_at_once(run_dag: RunDag, sandbox: Sandbox, tmp_path: Path, out: Path) -> None:
+    path = tmp_path / "edits.csv"
+    path.write_text("prompt;images\nNone;missing.png\n")
+    dag = batch("{{ dag_run.conf.edits }}", out, "all_at_once", odirouter_conn_id="{{ none }}")
+    setattr(dag.get_task("edit"), "timeout", 0)  # noqa: B010 - a mapped task has none
+    setattr(dag.get_task("edit"), "defaults", {"quallity": "high"})  # noqa: B010
+    message = refused(run_dag(dag, edits=str(path)), sandbox)
+    assert f"5 parameters of gpt_image_1_edit in '{path}' cannot be used:\n" in message
+    assert re.findall(r"^  - ([^:]+): ", message, re.MULTILINE) == [
+        "odirouter_conn_id",
+        "timeout",
+        "defaults, quallity",
+        "line 2, prompt",
+        "line 2, images[0]",
+    ]
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_an_output_path_that_renders_to_none_lands_nothing(
+    native: bool, run_dag: RunDag, sandbox: Sandbox, edits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    dag = batch(edits, "{{ none }}", f"no_output_{native}")
+    dag.render_template_as_native_obj = native
+    message = refused(run_dag(dag), sandbox)
+    words = "must be a path" if native else "is 'None', which is what a template, str() or pandas writes for a missing"
+    assert f"  - output_path: {words}" in message
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_list_in_a_store_is_edited(run_dag: RunDag, sandbox: Sandbox, pictures: Path, s3: S3) -> None:
@@ -150,22 +183,21 @@ def test_a_state_that_was_edited_by_hand_stops_a_retry_before_it_pays(
     dag = batch(edits, out, "by_hand", on_retry_callback=break_it)
     run = run_dag(dag)
     assert run.state == "failed"
-    assert isinstance(run.errors[-1].__cause__, BatchStateError)
     [path] = broken
     assert f"{path}, line 2: " in str(run.errors[-1])
-    assert "put it right and clear the task" in str(run.errors[-1])
+    assert "repair it and clear the task" in str(run.errors[-1])
     assert spent(sandbox) == (3, 0)
 
 
 @needs_store
-def test_an_output_path_that_is_gone_in_a_retry_is_not_taken_for_a_first_try(
+def test_an_output_path_that_is_missing_in_a_retry_is_not_taken_for_a_first_try(
     run_dag: RunDag, sandbox: Sandbox, edits: list[dict[str, Any]], out: Path
 ) -> None:
     sandbox.configure(file_fault="404")
-    dag = batch(edits, out, "gone", on_retry_callback=lambda context: out.rename(out.with_name("away")))
+    dag = batch(edits, out, "missing", on_retry_callback=lambda context: out.rename(out.with_name("away")))
     run = run_dag(dag)
     assert isinstance(run.errors[-1], BatchStateMissingError)
-    assert "owner.json is gone." in str(run.errors[-1])
+    assert "owner-*.json is missing." in str(run.errors[-1])
     assert spent(sandbox) == (3, 0)
 
 

@@ -1,9 +1,10 @@
-"""What happens to a batch while nobody looks: its trigger is lost, its state is gone, its event does not fit."""
+"""A batch that was deferred: its trigger is lost, its state is missing, or its event is about other requests."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,17 @@ import pytest
 
 from airflow_provider_odirouter.errors import BatchStateMissingError, NoAnswerError
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
-from airflow_provider_odirouter.operators import steps
+from airflow_provider_odirouter.lifecycle import finish, wait
+from airflow_provider_odirouter.models import unpack_deadlines
 from airflow_provider_odirouter.operators.image_edit_batch import OdiRouterImageEditBatchOperator
-from airflow_provider_odirouter.records import WAVE_XCOM
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
-from tests.conftest import Listener, actions, spent
+from airflow_provider_odirouter.xcoms import WAIT_XCOM
+from tests.conftest import Clock, Listener, actions, spent
 from tests.dags.abandoned import CRASH, TIMEOUT, AbandonedBatch, cancelling
-from tests.dags.batches import FIVE, THREE, Again, batch, landed, manifest, phases
+from tests.dags.batches import THREE, Again, batch, landed, manifest, phases
 from tests.dags.conftest import HAS_STORE, Run, RunDag, clear, kill_task
 
-pytestmark = pytest.mark.usefixtures("look_at_once")
+pytestmark = [pytest.mark.every_version, pytest.mark.usefixtures("poll_at_once")]
 
 
 @pytest.fixture
@@ -37,14 +39,15 @@ Lose = Callable[..., Run]
 
 
 @pytest.mark.parametrize("reason", [TIMEOUT, CRASH])
-def test_what_has_succeeded_meanwhile_is_brought_home(
-    reason: str, lose: Lose, sandbox: Sandbox, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_requests_that_have_succeeded_meanwhile_land(
+    reason: str, lose: Lose, sandbox: Sandbox, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = lose(reason, retries=0)
+    sandbox.configure(run_seconds=60)
+    run = lose(reason, retries=0, meanwhile=lambda _: clock.skip(60))
     assert run.state == "success", run.errors
     assert len(landed(tmp_path)) == 3
     assert spent(sandbox) == (3, 0)
-    assert f"{reason}: the worker looks at 3 requests itself" in caplog.text
+    assert f"The trigger has ended ({reason}). The worker polls 3 requests once more" in caplog.text
     assert "Traceback of the trigger" in caplog.text
 
 
@@ -60,27 +63,27 @@ def test_live_requests_whose_trigger_did_not_end_in_time_have_timed_out(
     assert bool(sandbox.alive) is not cancels
 
 
-def test_requests_that_their_trigger_has_cancelled_because_it_was_late_have_timed_out(
+def test_requests_that_a_late_trigger_has_cancelled_have_timed_out(
     lose: Lose, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "TRIGGERER_CALLS_ON_KILL", False)
+    monkeypatch.setattr(wait, "TRIGGERER_CALLS_ON_KILL", False)
     sandbox.configure(run_seconds=60)
     run = lose(TIMEOUT, retries=0, meanwhile=cancelling(sandbox))
     assert "3 of 3 edits have no pictures: 3 RequestTimeoutError" in run.error
     assert spent(sandbox) == (3, 3)
 
 
-def test_live_requests_whose_trigger_has_crashed_are_handed_on_to_the_retry(lose: Lose, sandbox: Sandbox) -> None:
+def test_live_requests_whose_trigger_has_crashed_are_left_to_the_retry(lose: Lose, sandbox: Sandbox) -> None:
     sandbox.configure(run_seconds=1)
     run = lose(CRASH)
     assert run.state == "success"
-    assert "cannot be looked at: its trigger has crashed" in run.error
-    assert "a retry goes on with it" in run.error
+    assert "cannot be read, and it may still run: its trigger has crashed" in run.error
+    assert "a retry waits for it again" in run.error
     assert spent(sandbox) == (3, 0)
 
 
 @pytest.mark.parametrize("cancels", [True, False])
-def test_live_requests_whose_trigger_has_crashed_are_cancelled_if_no_retry_goes_on_with_them(
+def test_live_requests_whose_trigger_has_crashed_are_cancelled_if_no_retry_follows(
     cancels: bool, lose: Lose, sandbox: Sandbox
 ) -> None:
     sandbox.configure(run_seconds=60)
@@ -89,7 +92,7 @@ def test_live_requests_whose_trigger_has_crashed_are_cancelled_if_no_retry_goes_
     assert spent(sandbox) == (3, 3 * cancels)
 
 
-def test_a_worker_that_is_killed_while_it_looks_itself_cancels_all(
+def test_a_worker_that_is_killed_during_its_own_polls_cancels_all(
     lose: Lose, sandbox: Sandbox, listeners: list[Listener]
 ) -> None:
     def kill(entry: JournalEntry) -> None:
@@ -98,15 +101,14 @@ def test_a_worker_that_is_killed_while_it_looks_itself_cancels_all(
             kill_task()
 
     sandbox.configure(run_seconds=60, latency_seconds=0.1)
-    listeners.append(kill)
-    run = lose(TIMEOUT, retries=0, cancel_on_timeout=False)
+    run = lose(TIMEOUT, retries=0, cancel_on_timeout=False, meanwhile=lambda _: listeners.append(kill))
     assert run.error == "The task was killed."
     assert spent(sandbox) == (3, 3)
     assert not sandbox.alive
 
 
 class Tampered(Again):
-    """Is deferred, and finds something changed when it comes back."""
+    """A batch that finds something changed when it resumes."""
 
     def __init__(self, *, tamper: Callable[[dict[str, Any]], dict[str, Any]], **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -123,14 +125,15 @@ def test_a_state_that_was_deleted_while_the_batch_was_deferred_pays_for_nothing(
         shutil.rmtree(tmp_path / ".odirouter")
         return event
 
+    sandbox.configure(run_seconds=1)
     run = run_dag(batch(THREE, tmp_path, Tampered, tamper=delete, deferrable=True, retries=0))
     assert run.state == "failed"
     assert isinstance(run.errors[0], BatchStateMissingError)
-    assert " is gone" in run.error
+    assert " is missing" in run.error
     assert spent(sandbox) == (3, 0)
 
 
-def test_a_batch_that_resumes_where_its_disk_is_not_leaves_its_pictures_to_a_retry_that_sees_it(
+def test_a_batch_that_resumes_without_its_disk_leaves_its_pictures_to_a_retry(
     run_dag: RunDag, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
@@ -144,6 +147,7 @@ def test_a_batch_that_resumes_where_its_disk_is_not_leaves_its_pictures_to_a_ret
         elsewhere.rename(out)
         elsewhere.touch()
 
+    sandbox.configure(run_seconds=1)
     run = run_dag(batch(THREE, out, Tampered, tamper=unplug, deferrable=True, on_retry_callback=plug_in))
     assert "may not see the disk of the worker that has written it" in run.error
     assert run.state == "success"
@@ -151,7 +155,7 @@ def test_a_batch_that_resumes_where_its_disk_is_not_leaves_its_pictures_to_a_ret
     assert len(landed(out)) == 3
 
 
-def test_a_local_path_is_told_to_need_a_shared_disk_where_workers_are_many(
+def test_the_log_says_that_many_workers_need_a_shared_disk_for_a_local_path(
     run_dag: RunDag, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -159,15 +163,16 @@ def test_a_local_path_is_told_to_need_a_shared_disk_where_workers_are_many(
     assert run_dag(batch(THREE, tmp_path / "one")).state == "success"
     assert words not in caplog.text
     # Read when the task runs; nothing of Celery is loaded for it.
-    monkeypatch.setattr("airflow_provider_odirouter.operators.steps.conf.get", lambda *_, **__: "CeleryExecutor")
-    steps.tell_what_a_local_path_needs(str(tmp_path))
+    monkeypatch.setattr("airflow_provider_odirouter.lifecycle.finish.conf.get", lambda *_, **__: "CeleryExecutor")
+    finish.prepare_output_path(str(tmp_path), None)
     assert f"The output path {tmp_path} is local, and Airflow's executor is CeleryExecutor: {words}" in caplog.text
     caplog.clear()
-    steps.tell_what_a_local_path_needs("s3://bucket/edited")
+    monkeypatch.setattr("airflow_provider_odirouter.images.landing.probe", lambda *_: None)
+    finish.prepare_output_path("s3://bucket/edited", None)
     assert words not in caplog.text
 
 
-@pytest.mark.skipif(not HAS_STORE, reason="before Airflow 3.3 nothing tells that there must be a state")
+@pytest.mark.skipif(not HAS_STORE, reason="before Airflow 3.3 nothing says that there must be a state")
 def test_a_state_that_was_deleted_before_a_retry_pays_for_nothing(
     run_dag: RunDag, sandbox: Sandbox, tmp_path: Path
 ) -> None:
@@ -179,11 +184,11 @@ def test_a_state_that_was_deleted_before_a_retry_pays_for_nothing(
         on_retry_callback=lambda _: shutil.rmtree(tmp_path / ".odirouter"),
     )
     run = run_dag(dag)
-    assert " is gone" in str(run.errors[1])
+    assert " is missing" in str(run.errors[1])
     assert spent(sandbox) == (3, 0)
 
 
-def test_an_event_that_does_not_fit_the_state_settles_nothing_and_a_clear_takes_what_is_paid(
+def test_an_event_of_other_requests_ends_none_and_a_cleared_task_takes_the_results(
     run_dag: RunDag, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     def forget_one(event: dict[str, Any]) -> dict[str, Any]:
@@ -194,6 +199,7 @@ def test_an_event_that_does_not_fit_the_state_settles_nothing_and_a_clear_takes_
         clear(context)
 
     cleared: list[Any] = []
+    sandbox.configure(run_seconds=1)
     dag = batch(
         THREE,
         tmp_path,
@@ -204,51 +210,80 @@ def test_an_event_that_does_not_fit_the_state_settles_nothing_and_a_clear_takes_
         on_retry_callback=change,
     )
     run = run_dag(dag)
-    assert "The trigger's event is about other requests than those that the batch's state names" in run.error
+    assert "The trigger's event and the batch's state name different requests" in run.error
     assert run.state == "success"
     assert sandbox.paid == 3
     assert len(landed(tmp_path)) == 3
 
 
-def test_each_wave_has_a_name_of_its_own_for_its_trigger(run_dag: RunDag, sandbox: Sandbox, tmp_path: Path) -> None:
-    waves: list[tuple[str, list[str]]] = []
+def test_each_deferral_has_its_own_id_for_its_trigger(run_dag: RunDag, sandbox: Sandbox, tmp_path: Path) -> None:
+    """A request of an earlier try that has failed is submitted again, and waited for in a second deferral."""
+    deferrals: list[tuple[str, int]] = []
+    latest: dict[str, Any] = {}
 
     class Watched(OdiRouterImageEditBatchOperator):
-        def _defer(self, waits: Any, wave: str) -> None:
-            waves.append((wave, [wait.request_id for wait in waits]))
-            super()._defer(waits, wave)
+        def defer_to(self, trigger: Any) -> None:
+            deferrals.append((trigger.wait_id, len(trigger.pending())))
+            if latest["ti"].try_number == 1:
+                raise OSError("no deferral today")
+            super().defer_to(trigger)
 
-    run = run_dag(batch(FIVE, tmp_path, Watched, max_in_flight=2, deferrable=True))
-    assert run.state == "success"
-    assert len({wave for wave, _ in waves}) == 3
-    assert [len(requests) for _, requests in waves] == [2, 2, 1]
-    assert run.xcom("edit", WAVE_XCOM) == waves[-1][0]
+        def execute(self, context: Any) -> Any:
+            latest.update(context)
+            return super().execute(context)
+
+    sandbox.configure(run_seconds=1, error_type="INFERENCE_FAILURE", fail_first=2)
+    run = run_dag(batch(THREE, tmp_path, Watched, deferrable=True))
+    assert (run.state, [str(error) for error in run.errors]) == ("success", ["no deferral today"])
+    assert len({wait_id for wait_id, _ in deferrals}) == 3
+    assert [requests for _, requests in deferrals] == [3, 3, 2]
+    assert run.xcom("edit", WAIT_XCOM) == deferrals[-1][0]
     assert actions(sandbox).count("submit") == 5
 
 
-def test_a_retry_finds_out_why_a_request_has_failed_before_it_pays_anew(
+def test_the_trigger_knows_the_deadline_of_each_request(run_dag: RunDag, sandbox: Sandbox, tmp_path: Path) -> None:
+    deadlines: list[float] = []
+
+    class Watched(OdiRouterImageEditBatchOperator):
+        def defer_to(self, trigger: Any) -> None:
+            deadlines.extend(unpack_deadlines(trigger.deadlines).values())
+            super().defer_to(trigger)
+
+    sandbox.configure(run_seconds=4, latency_seconds=1.0)
+    run = run_dag(batch(THREE, tmp_path, Watched, deferrable=True, timeout=100))
+    assert run.state == "success", run.errors
+    submitted = [datetime.fromisoformat(line["submitted_at"]).timestamp() for line in manifest(tmp_path)]
+    assert all(100 <= end - at <= 101 for end, at in zip(deadlines, submitted, strict=True))
+    assert deadlines[2] - deadlines[0] >= 2
+
+
+def test_a_retry_finds_out_why_a_request_has_failed_before_it_pays_again(
     run_dag: RunDag, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The event of a trigger has no room for it, and the look that would tell fails."""
+    """A trigger's event does not hold the reason, and the poll that asks for it fails."""
 
-    def fail_once(hook: OdiRouterHook, *arguments: str) -> Any:
-        monkeypatch.setattr(OdiRouterHook, "get_status", look)
+    async def fail(hook: OdiRouterHook, *arguments: str) -> Any:
         raise NoAnswerError("no network today")
 
-    look = OdiRouterHook.get_status
-    monkeypatch.setattr(OdiRouterHook, "get_status", fail_once)
-    sandbox.configure(error_type="CONTENT_BLOCKED", fail_first=1)
-    run = run_dag(batch(THREE, tmp_path, deferrable=True))
+    class WithoutNetwork(OdiRouterImageEditBatchOperator):
+        def execute_complete(self, context: Any, event: Any) -> Any:
+            with monkeypatch.context() as patch:
+                if context["ti"].try_number == 1:
+                    patch.setattr(OdiRouterHook, "aget_status", fail)
+                return super().execute_complete(context, event)
+
+    sandbox.configure(error_type="CONTENT_BLOCKED", fail_first=1, run_seconds=1)
+    run = run_dag(batch(THREE, tmp_path, WithoutNetwork, deferrable=True))
     assert run.state == "success"
-    assert "Why could not be found out; a retry looks again" in run.error
+    assert "The reason could not be read; a retry asks for it again" in run.error
     assert [line.get("error_type") for line in manifest(tmp_path)] == ["CONTENT_BLOCKED", None, None]
     assert spent(sandbox) == (3, 0)
 
 
-def test_what_the_service_had_to_say_of_a_failure_survives_the_trigger(
+def test_the_vendors_words_about_a_failure_survive_the_trigger(
     run_dag: RunDag, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    sandbox.configure(error_type="CONTENT_BLOCKED", error_message="No cups", fail_first=1)
+    sandbox.configure(error_type="CONTENT_BLOCKED", error_message="No cups", fail_first=1, run_seconds=1)
     run = run_dag(batch(THREE, tmp_path, deferrable=True))
     assert run.state == "success"
     [error] = [line["error"] for line in manifest(tmp_path) if "error" in line]

@@ -1,4 +1,4 @@
-"""One bad edit does not sink the others."""
+"""An edit that fails does not fail the others."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.conftest import Listener, spent
 from tests.dags.batches import FIVE, THREE, batch, changing, landed, manifest, submits
 from tests.dags.conftest import RunDag, anywhere
 
-pytestmark = pytest.mark.usefixtures("look_at_once")
+pytestmark = pytest.mark.usefixtures("poll_at_once")
 
 BLOCKED: dict[str, Any] = {"error_type": "CONTENT_BLOCKED", "error_message": "No cups"}
 BROKEN: dict[str, Any] = {"error_type": "INFERENCE_FAILURE", "error_message": "GPU on fire"}
 
 
 @anywhere
-def test_the_others_land_and_the_manifest_tells_of_the_bad_ones_in_order(
+def test_the_others_land_and_the_manifest_names_the_failed_ones_in_order(
     deferrable: bool, run_dag: RunDag, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     sandbox.configure(**BLOCKED, fail_first=2)
@@ -51,7 +51,7 @@ def test_a_batch_may_fail_if_any_edit_does_after_all_are_done(
     assert run.xcom("edit", "odirouter_failure")["what"].startswith("1 of 3 edits have no pictures")
 
 
-def test_a_batch_of_which_nothing_is_left_fails_and_is_not_tried_again_if_that_cannot_help(
+def test_a_batch_without_a_success_is_not_retried_if_a_retry_cannot_help(
     run_dag: RunDag, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     sandbox.configure(**BLOCKED)
@@ -63,19 +63,19 @@ def test_a_batch_of_which_nothing_is_left_fails_and_is_not_tried_again_if_that_c
 
 
 @anywhere
-def test_a_batch_of_which_nothing_is_left_is_tried_again_if_that_can_help(
+def test_a_batch_without_a_success_is_retried_if_a_retry_can_help(
     deferrable: bool, run_dag: RunDag, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     sandbox.configure(**BROKEN, fail_first=3)
     run = run_dag(batch(THREE, tmp_path, deferrable=deferrable))
     assert run.state == "success"
     assert "3 of 3 edits have no pictures: 3 INFERENCE_FAILURE" in run.error
-    assert "A retry submits only what is missing or failed in passing" in run.error
+    assert "A retry submits only the edits that are missing or that a retry can help" in run.error
     assert spent(sandbox) == (6, 0)
     assert [line.get("error") for line in manifest(tmp_path)] == [None] * 3
 
 
-def test_a_retry_submits_what_failed_in_passing_and_never_what_succeeded_or_was_refused(
+def test_a_retry_submits_curable_failures_but_no_success_and_no_refusal(
     run_dag: RunDag, sandbox: Sandbox, listeners: list[Listener], tmp_path: Path
 ) -> None:
     sandbox.configure(**BLOCKED)

@@ -1,4 +1,4 @@
-"""A batch that is killed on a worker: nothing runs on, and nobody pays for it once more."""
+"""A batch that is killed on a worker: no request runs on, and none is paid twice."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_odirouter.batch import pipeline, report, state, submit
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
-from airflow_provider_odirouter.images import landing, threads
+from airflow_provider_odirouter.images import landing
+from airflow_provider_odirouter.lifecycle import failures
 from airflow_provider_odirouter.models import BatchItem
-from airflow_provider_odirouter.operators import steps
-from airflow_provider_odirouter.operators.batch import ledger, submitting
 from airflow_provider_odirouter.operators.image_edit_batch import OdiRouterImageEditBatchOperator
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
+from airflow_provider_odirouter.storage import threads
 from tests.conftest import Clock, Listener, actions, spent
 from tests.dags.batches import FIVE, THREE, batch, changing, phases, prompts, submits
-from tests.dags.conftest import RunDag, clear, kill_task, mark
+from tests.dags.conftest import RunDag, clear, end_execution_timeout, kill_task, mark
 
-pytestmark = pytest.mark.usefixtures("look_at_once")
+pytestmark = pytest.mark.usefixtures("poll_at_once")
 
 left: list[list[str]] = []
-"""What was alive when each try ended: a real worker's process ends there, and its threads with it."""
+"""The requests that were alive when each try ended: there a real worker's process ends with its threads."""
 
 
 @pytest.fixture(autouse=True)
@@ -50,19 +51,24 @@ def killed(sandbox: Sandbox) -> type[OdiRouterImageEditBatchOperator]:
 Killed = type[OdiRouterImageEditBatchOperator]
 
 
-def kill_at(action: str, number: int, sandbox: Sandbox, meanwhile: Callable[[], Any] = lambda: None) -> Listener:
-    """Kills the task at the so manyth call of a kind, once."""
+def kill_at(
+    action: str, number: int, sandbox: Sandbox, meanwhile: Callable[[], Any] = lambda: None, *, submits: int = 0
+) -> Listener:
+    """Kills the task at the so manyth call of a kind after so many submits, once."""
+    seen: list[str] = []
 
     def kill(entry: JournalEntry) -> None:
-        if entry.action == action and actions(sandbox).count(action) == number:
-            meanwhile()
-            kill_task()
+        if entry.action == action and sandbox.paid >= submits:
+            seen.append(action)
+            if len(seen) == number:
+                meanwhile()
+                kill_task()
 
     return kill
 
 
 @pytest.mark.parametrize(("action", "number"), [("submit", 1), ("submit", 4), ("status", 1), ("status", 7)])
-def test_a_kill_cancels_all_also_what_was_being_submitted(
+def test_a_kill_cancels_all_even_those_that_are_being_submitted(
     action: str,
     number: int,
     killed: Killed,
@@ -73,23 +79,23 @@ def test_a_kill_cancels_all_also_what_was_being_submitted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The kill may come just before a wait begins: by its end, so few edits could all be submitted.
-    monkeypatch.setattr(threads, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(threads, "MAX_SIGNAL_DELAY", 0.05)
     sandbox.configure(run_seconds=60, latency_seconds=0.2)
     dag = batch(prompts(*map(str, range(10))), tmp_path, killed, max_concurrent_submits=3, retries=0)
-    listeners.append(kill_at(action, number, sandbox))
+    listeners.append(kill_at(action, number, sandbox, submits=10 if action == "status" else 0))
     run = run_dag(dag)
     assert run.error == "The task was killed."
     assert left == [[]]
-    looks = actions(sandbox).count("status")
+    polls = actions(sandbox).count("status")
     time.sleep(0.5)
-    assert actions(sandbox).count("status") <= looks + 3  # those that were under way
+    assert actions(sandbox).count("status") <= polls + 3  # those that were under way
     cancelled = [entry.request_id for entry in sandbox.journal if entry.action == "cancel"]
     assert set(cancelled) == {request.request_id for request in sandbox.requests}
     assert sandbox.paid == 10 if action == "status" else sandbox.paid < 10
     assert set(phases(tmp_path)) == {"planned"}
 
 
-def test_a_submit_whose_answer_does_not_come_in_time_is_told_loudly(
+def test_the_log_warns_of_a_submit_whose_answer_does_not_come_in_time(
     run_dag: RunDag,
     sandbox: Sandbox,
     listeners: list[Listener],
@@ -97,34 +103,32 @@ def test_a_submit_whose_answer_does_not_come_in_time_is_told_loudly(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(submitting, "UNDER_WAY_SECONDS", 0.2)
+    monkeypatch.setattr(submit, "UNDER_WAY_SECONDS", 0.2)
     sandbox.configure(run_seconds=60, latency_seconds=1.5)
     dag = batch(THREE, tmp_path, retries=0)
     listeners.append(kill_at("submit", 1, sandbox))
     run = run_dag(dag)
     assert run.error == "The task was killed."
-    assert "1 submits are under way, and their fate is unknown" in caplog.text
+    assert "Submits without an answer: 1." in caplog.text
     assert phases(tmp_path)[0] == "submitting"
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while spent(sandbox) != (1, 1) and time.monotonic() < end:
         time.sleep(0.1)
     # Where the process lives on.
     assert not sandbox.alive
 
 
-def test_a_kill_while_pictures_land_cancels_the_next_wave(
+def test_a_kill_while_pictures_land_cancels_what_still_runs(
     killed: Killed, run_dag: RunDag, sandbox: Sandbox, listeners: list[Listener], tmp_path: Path
 ) -> None:
-    """The pictures of a wave land while the next one runs."""
-    listeners.append(changing(sandbox, "status", {"run_seconds": 60}))
-    dag = batch(FIVE, tmp_path, killed, max_in_flight=3, retries=0)
+    listeners.append(changing(sandbox, "submit", {}, {}, {"run_seconds": 60}))
+    dag = batch(FIVE, tmp_path, killed, max_concurrent_submits=5, retries=0)
     listeners.append(kill_at("file", 2, sandbox))
     run = run_dag(dag)
     assert run.error == "The task was killed."
-    assert spent(sandbox) == (5, 2)
     assert left == [[]]
-    assert set(phases(tmp_path)[:3]) <= {"landed", "succeeded"}
-    assert phases(tmp_path)[3:] == ["planned"] * 2
+    assert spent(sandbox)[1] == sandbox.paid - 3
+    assert phases(tmp_path).count("planned") == 2
 
 
 def test_a_kill_before_the_first_submit_costs_nothing(
@@ -142,12 +146,12 @@ def test_a_kill_before_the_operator_begins_costs_nothing(run_dag: RunDag, sandbo
     assert actions(sandbox) == []
 
 
-def test_a_kill_leaves_the_requests_alone_if_told_so(
+def test_a_kill_leaves_the_requests_running_without_cancel_on_kill(
     run_dag: RunDag, sandbox: Sandbox, listeners: list[Listener], tmp_path: Path
 ) -> None:
     sandbox.configure(run_seconds=60)
     dag = batch(THREE, tmp_path, cancel_on_kill=False, retries=0)
-    listeners.append(kill_at("status", 2, sandbox))
+    listeners.append(kill_at("status", 2, sandbox, submits=3))
     run = run_dag(dag)
     assert run.error == "The task was killed."
     assert len(sandbox.alive) == 3
@@ -156,7 +160,7 @@ def test_a_kill_leaves_the_requests_alone_if_told_so(
 
 
 @pytest.mark.parametrize(("action", "number"), [("submit", 2), ("status", 2)])
-def test_a_worker_that_is_stopped_while_its_task_is_wanted_leaves_all_to_the_retry(
+def test_a_worker_that_is_stopped_alone_leaves_all_requests_to_the_retry(
     action: str,
     number: int,
     killed: Killed,
@@ -167,7 +171,7 @@ def test_a_worker_that_is_stopped_while_its_task_is_wanted_leaves_all_to_the_ret
 ) -> None:
     sandbox.configure(run_seconds=2, latency_seconds=0.1)
     dag = batch(FIVE, tmp_path, killed, max_concurrent_submits=2)
-    listeners.append(kill_at(action, number, sandbox))
+    listeners.append(kill_at(action, number, sandbox, submits=5 if action == "status" else 0))
     run = run_dag(dag)
     assert run.error == "The task was killed."
     assert run.state == "success"
@@ -183,28 +187,27 @@ def test_a_task_that_was_marked_failed_cancels_all_though_there_is_a_retry(
     sandbox.configure(run_seconds=60)
     dag = batch(THREE, tmp_path, killed, on_execute_callback=contexts.append)
     listeners.append(changing(sandbox, "cancel", {"run_seconds": 0}))
-    listeners.append(kill_at("status", 2, sandbox, lambda: mark(contexts[0], "failed")))
+    listeners.append(kill_at("status", 2, sandbox, lambda: mark(contexts[0], "failed"), submits=3))
     run = run_dag(dag)
     assert str(run.errors[0]) == "The task was killed."
     assert left[0] == []
     assert spent(sandbox)[1] == 3
 
 
-@pytest.mark.parametrize("moment", ["deadline", "publish"])
+@pytest.mark.parametrize("moment", ["killed", "marked"])
 def test_a_task_killed_or_marked_just_before_it_defers_cancels_all(
     moment: str, run_dag: RunDag, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deadline = steps.deadline
+    publish = report.publish
     contexts: list[Any] = []
 
-    def end(context: Any, *arguments: Any) -> Any:
-        if sandbox.paid and moment == "deadline":
+    def end(*arguments: Any, **keywords: Any) -> None:
+        if moment == "killed":
             kill_task()
-        elif sandbox.paid:
-            mark(contexts[0], "failed")
-        return deadline(context, *arguments)
+        mark(contexts[0], "failed")
+        publish(*arguments, **keywords)
 
-    monkeypatch.setattr(steps, "deadline", end)
+    monkeypatch.setattr(report, "publish", end)
     sandbox.configure(run_seconds=60)
     run = run_dag(batch(THREE, tmp_path, deferrable=True, retries=0, on_execute_callback=contexts.append))
     assert str(run.errors[0]) == "The task was killed."
@@ -212,7 +215,26 @@ def test_a_task_killed_or_marked_just_before_it_defers_cancels_all(
     assert not sandbox.alive
 
 
-def test_what_was_done_when_the_kill_came_is_taken_by_a_cleared_task_and_not_paid_again(
+def test_a_kill_while_the_counts_are_pushed_is_not_taken_for_an_error_of_the_push(
+    run_dag: RunDag, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = report.publish
+
+    def end(context: Any, store: Any, record: Any, **options: Any) -> None:
+        if record.waiting == 3:
+            kill_task()
+        publish(context, store, record, **options)
+
+    monkeypatch.setattr(report, "publish", end)
+    monkeypatch.setattr(pipeline, "SAVE_SECONDS", 0.0)
+    sandbox.configure(run_seconds=3)
+    run = run_dag(batch(THREE, tmp_path, cancel_on_kill=False, retries=0))
+    assert run.error == "The task was killed."
+    assert len(sandbox.alive) == 3
+    assert actions(sandbox).count("result") == 0
+
+
+def test_a_cleared_task_takes_requests_that_had_ended_when_the_kill_came(
     run_dag: RunDag,
     sandbox: Sandbox,
     listeners: list[Listener],
@@ -220,7 +242,7 @@ def test_what_was_done_when_the_kill_came_is_taken_by_a_cleared_task_and_not_pai
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The kill finds requests that have ended, but were not looked at since."""
+    """The kill finds requests that have ended, but were not polled since."""
 
     def end_all(entry: JournalEntry) -> None:
         if entry.action == "submit" and sandbox.paid == 3:
@@ -229,7 +251,7 @@ def test_what_was_done_when_the_kill_came_is_taken_by_a_cleared_task_and_not_pai
 
     sandbox.configure(run_seconds=60)
     listeners.append(end_all)
-    monkeypatch.setattr(steps, "is_tried_again", lambda *_: False)
+    monkeypatch.setattr(failures, "will_be_retried", lambda *_: False)
     dag = batch(THREE, tmp_path, dag_id="cleared", on_retry_callback=clear)
     run = run_dag(dag)
     assert run.error == "The task was killed."
@@ -237,20 +259,28 @@ def test_what_was_done_when_the_kill_came_is_taken_by_a_cleared_task_and_not_pai
     assert sandbox.paid == 3
 
 
+@pytest.mark.usefixtures("poll_late")
 @pytest.mark.parametrize(("cancels", "calls"), [(True, (6, 3)), (False, (3, 0))])
 def test_airflows_own_timeout_on_the_worker_counts_as_the_deadline_and_not_as_a_kill(
-    cancels: bool, calls: tuple[int, int], run_dag: RunDag, sandbox: Sandbox, clock: Clock, tmp_path: Path
+    cancels: bool,
+    calls: tuple[int, int],
+    run_dag: RunDag,
+    sandbox: Sandbox,
+    listeners: list[Listener],
+    clock: Clock,
+    tmp_path: Path,
 ) -> None:
     def go_on(_: object) -> None:
         sandbox.configure(hang=False, run_seconds=0)
         clock.skip(3600)
 
+    listeners.append(end_execution_timeout(sandbox, "status"))
     sandbox.configure(run_seconds=3600, hang=True, fault_actions={"status"})
     dag = batch(
         THREE,
         tmp_path,
-        # Enough for the second try, and for an Airflow that is not loaded yet when the first begins.
-        execution_timeout=timedelta(seconds=10),
+        execution_timeout=timedelta(hours=1),
+        poll_interval=1,
         cancel_on_timeout=cancels,
         cancel_on_kill=not cancels,
         on_retry_callback=go_on,
@@ -262,7 +292,7 @@ def test_airflows_own_timeout_on_the_worker_counts_as_the_deadline_and_not_as_a_
 
 
 @pytest.mark.parametrize("broken", ["edits", "output_path"])
-def test_a_last_try_that_cannot_even_begin_cancels_what_the_one_before_has_left(
+def test_a_last_try_that_cannot_begin_cancels_the_requests_of_the_earlier_try(
     broken: str,
     run_dag: RunDag,
     sandbox: Sandbox,
@@ -287,7 +317,7 @@ def test_a_last_try_that_cannot_even_begin_cancels_what_the_one_before_has_left(
     edits = prompts("Red", "{{ 'Blue' if ti.try_number == 1 or '" + broken + "' != 'edits' else '' }}")
     sandbox.configure(run_seconds=60)
     dag = batch(edits, tmp_path)
-    listeners.append(kill_at("status", 1, sandbox))
+    listeners.append(kill_at("status", 1, sandbox, submits=2))
     run = run_dag(dag)
     assert run.state == "failed"
     assert str(run.errors[0]) == "The task was killed."
@@ -300,7 +330,7 @@ def test_a_second_kill_does_nothing_more(
 ) -> None:
     sandbox.configure(run_seconds=60)
     dag = batch(THREE, tmp_path, retries=0)
-    listeners.append(kill_at("status", 1, sandbox))
+    listeners.append(kill_at("status", 1, sandbox, submits=3))
     listeners.append(kill_at("cancel", 1, sandbox))
     run = run_dag(dag)
     assert run.error == "The task was killed."
@@ -310,15 +340,15 @@ def test_a_second_kill_does_nothing_more(
 def test_a_kill_in_the_middle_of_a_change_of_the_state_cancels_all(
     run_dag: RunDag, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = ledger._line
+    line = state._line
 
     def kill_first(item: BatchItem) -> bytes:
         if threading.current_thread() is threading.main_thread() and sandbox.paid == 3:
-            monkeypatch.setattr(ledger, "_line", line)
+            monkeypatch.setattr(state, "_line", line)
             kill_task()
         return line(item)
 
-    monkeypatch.setattr(ledger, "_line", kill_first)
+    monkeypatch.setattr(state, "_line", kill_first)
     sandbox.configure(run_seconds=1)
     run = run_dag(batch(THREE, tmp_path, retries=0))
     assert run.error == "The task was killed."

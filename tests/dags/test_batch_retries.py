@@ -1,4 +1,4 @@
-"""What a new try of a batch does about what an earlier one has left: nothing is paid twice, nothing paid is lost."""
+"""A new try of a batch pays nothing twice, and loses nothing that an earlier try has paid."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
+from airflow_provider_odirouter.batch.pipeline import Pipeline
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
-from airflow_provider_odirouter.operators.batch import finishing
 from airflow_provider_odirouter.operators.image_edit_batch import OdiRouterImageEditBatchOperator
-from airflow_provider_odirouter.protocol import Action, repeats
+from airflow_provider_odirouter.protocol import Action, retries
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
-from tests.conftest import Clock, ConfigureAt, Listener, actions, spent
+from tests.conftest import Clock, ConfigureAt, Listener, actions, join_jobs, spent
 from tests.dags.batches import FIVE, THREE, batch, changing, manifest, phases, prompts, submits
 from tests.dags.conftest import Fail, RunDag, anywhere, clear, kill_in_second_try
 
-pytestmark = pytest.mark.usefixtures("look_at_once")
+pytestmark = [pytest.mark.every_version, pytest.mark.usefixtures("poll_at_once")]
 
 
 @pytest.fixture
 def fail_after_submits(monkeypatch: pytest.MonkeyPatch) -> Fail:
-    """Lets XCom fail, right after the submits, in these tries."""
-    publish = finishing.publish
+    """Lets these tries fail as soon as they wait for three requests."""
+    report = Pipeline._report
 
     def make(*tries: int) -> None:
-        def failing(context: Any, *arguments: Any, **keywords: Any) -> None:
-            if context["ti"].try_number in tries:
-                raise OSError("no XCom today")
-            publish(context, *arguments, **keywords)
+        def failing(pipeline: Pipeline) -> None:
+            if pipeline._options.try_number in tries and len(pipeline._waits) == 3:
+                raise OSError("no memory today")
+            report(pipeline)
 
-        monkeypatch.setattr(finishing, "publish", failing)
+        monkeypatch.setattr(Pipeline, "_report", failing)
 
     return make
 
@@ -60,13 +60,13 @@ def test_a_retry_waits_for_the_requests_of_a_try_that_failed_after_its_submits(
     sandbox.configure(run_seconds=2)
     fail_after_submits(1)
     run = run_dag(batch(THREE, tmp_path, operator, deferrable=deferrable))
-    assert (run.state, run.error) == ("success", "no XCom today")
-    assert "3 requests are left alone: a new try goes on with it." in caplog.text
-    assert "This try goes on with 3 of 3 edits, and does not pay for them again." in caplog.text
+    assert (run.state, run.error) == ("success", "no memory today")
+    assert "3 requests are not cancelled: the next try keeps waiting." in caplog.text
+    assert "This try continues 3 of 3 edits, and does not pay for them again." in caplog.text
     assert spent(sandbox) == (3, 0)
 
 
-def test_the_last_try_cancels_what_nobody_will_wait_for(
+def test_the_last_try_cancels_requests_for_which_no_try_will_wait(
     run_dag: RunDag, sandbox: Sandbox, tmp_path: Path, fail_after_submits: Fail
 ) -> None:
     sandbox.configure(run_seconds=60)
@@ -77,30 +77,30 @@ def test_the_last_try_cancels_what_nobody_will_wait_for(
     assert phases(tmp_path) == ["planned"] * 3
 
 
-def test_a_last_try_that_is_killed_before_its_operator_begins_cancels_what_the_one_before_has_left(
+def test_a_last_try_killed_before_execute_cancels_the_requests_of_the_earlier_try(
     run_dag: RunDag, sandbox: Sandbox, tmp_path: Path, fail_after_submits: Fail
 ) -> None:
     sandbox.configure(run_seconds=60)
     fail_after_submits(1)
     run = run_dag(batch(THREE, tmp_path, pre_execute=kill_in_second_try))
-    assert [str(error) for error in run.errors] == ["no XCom today", "The task was killed."]
+    assert [str(error) for error in run.errors] == ["no memory today", "The task was killed."]
     assert spent(sandbox) == (3, 3)
     assert not sandbox.alive
 
 
-def test_a_retry_submits_anew_what_has_failed_in_passing_meanwhile(
+def test_a_retry_submits_again_a_request_that_has_failed_meanwhile(
     run_dag: RunDag, sandbox: Sandbox, tmp_path: Path, fail_after_submits: Fail
 ) -> None:
-    sandbox.configure(error_type="INFERENCE_FAILURE", fail_first=1)
+    sandbox.configure(error_type="INFERENCE_FAILURE", fail_first=1, run_seconds=1)
     fail_after_submits(1)
     run = run_dag(batch(THREE, tmp_path))
-    assert (run.state, run.error) == ("success", "no XCom today")
+    assert (run.state, run.error) == ("success", "no memory today")
     assert submits(sandbox) == ["Red", "Green", "Blue", "Red"]
     assert run.xcom("edit")["succeeded"] == 3
 
 
 @anywhere
-def test_a_clear_cancels_what_is_alive_and_submits_afresh(
+def test_a_cleared_task_cancels_live_requests_and_submits_again(
     deferrable: bool,
     run_dag: RunDag,
     sandbox: Sandbox,
@@ -113,11 +113,12 @@ def test_a_clear_cancels_what_is_alive_and_submits_afresh(
     fail_after_submits(1)
     run = run_dag(batch(THREE, tmp_path, dag_id="cleared", on_retry_callback=clear, deferrable=deferrable))
     assert run.state == "success"
-    assert actions(sandbox)[:9] == ["submit"] * 3 + ["cancel"] * 3 + ["submit"] * 3
+    paid = [action for action in actions(sandbox) if action in {"submit", "cancel"}]
+    assert paid == ["submit"] * 3 + ["cancel"] * 3 + ["submit"] * 3
     assert spent(sandbox) == (6, 3)
 
 
-def test_a_clear_takes_what_has_just_ended(
+def test_a_cleared_task_takes_requests_that_have_just_ended(
     run_dag: RunDag, sandbox: Sandbox, clock: Clock, tmp_path: Path, fail_after_submits: Fail
 ) -> None:
     def change(context: Any) -> None:
@@ -140,7 +141,7 @@ def test_a_cleared_task_whose_requests_cannot_be_cancelled_submits_nothing(
 ) -> None:
     def change(context: Any) -> None:
         clear(context)
-        monkeypatch.setitem(repeats.PATIENCE, Action.CANCEL, 0.0)
+        monkeypatch.setitem(retries.MAX_REPEAT_SECONDS, Action.CANCEL, 0.0)
         sandbox.configure(server_errors=None, fault_actions={"cancel"})
 
     changes: list[Callable[[Any], object]] = [change, lambda _: sandbox.configure(server_errors=0, run_seconds=0)]
@@ -150,18 +151,19 @@ def test_a_cleared_task_whose_requests_cannot_be_cancelled_submits_nothing(
     run = run_dag(dag)
     assert [type(error).__name__ for error in run.errors] == ["OSError", "ServiceError"]
     assert run.state == "success"
-    assert actions(sandbox)[:12] == ["submit"] * 3 + ["cancel"] * 6 + ["submit"] * 3
+    paid = [action for action in actions(sandbox) if action in {"submit", "cancel"}]
+    assert paid == ["submit"] * 3 + ["cancel"] * 6 + ["submit"] * 3
     assert not sandbox.alive
 
 
-def test_a_clear_submits_what_was_refused_or_lost_and_never_what_has_succeeded(
+def test_a_cleared_task_submits_refused_and_lost_edits_but_no_success(
     run_dag: RunDag, sandbox: Sandbox, listeners: list[Listener], tmp_path: Path
 ) -> None:
     lost = {"error_type": None, "server_errors": 1, "fault_actions": {"submit"}}
     sandbox.configure(error_type="CONTENT_BLOCKED")
     listeners.append(changing(sandbox, "submit", lost, {}, {"error_type": "INFERENCE_FAILURE"}, {"error_type": None}))
     dag = batch(
-        prompts("refused", "lost", "well", "failed", "well, too"),
+        prompts("refused", "lost", "good", "failed", "good, too"),
         tmp_path,
         dag_id="cleared",
         on_item_failure="fail",
@@ -169,12 +171,12 @@ def test_a_clear_submits_what_was_refused_or_lost_and_never_what_has_succeeded(
     )
     run = run_dag(dag)
     assert run.state == "success"
-    assert submits(sandbox) == ["refused", "well", "failed", "well, too", "refused", "lost", "failed"]
+    assert submits(sandbox) == ["refused", "good", "failed", "good, too", "refused", "lost", "failed"]
     assert [line["number"] for line in manifest(tmp_path)] == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("cancels", [True, False])
-def test_a_retry_whose_input_has_changed_cancels_what_is_not_wanted_any_more(
+def test_a_retry_with_other_edits_cancels_requests_that_it_does_not_need(
     cancels: bool,
     run_dag: RunDag,
     sandbox: Sandbox,
@@ -203,31 +205,32 @@ Die = Callable[..., Callable[[Any], None]]
 @pytest.fixture
 def die(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Die:
     """
-    Lets a worker die in the so manyth call of a method.
+    Lets a worker die in a certain call of a method, counted from 1.
 
-    What a dead worker leaves is what lies on the disk at that moment: the retry finds that, and nothing that the error
-    does to this process, which lives.
+    The retry finds the files as they were at that moment: what this process writes after the error does not count.
     """
 
     def make(method: str, number: int, *, after: bool) -> Callable[[Any], None]:
         real, calls, lock, dead = getattr(OdiRouterHook, method), [], threading.Lock(), threading.Event()
 
-        def dying(*arguments: Any) -> Any:
+        def dying(*arguments: Any, **options: Any) -> Any:
             with lock:
                 calls.append(arguments)
                 call = len(calls)
             if call < number:
-                return real(*arguments)
+                return real(*arguments, **options)
             if call == number:
                 if after:
-                    real(*arguments)
-                shutil.copytree(tmp_path / "out", tmp_path / "left")
+                    real(*arguments, **options)
+                # Other threads write meanwhile.
+                shutil.copytree(tmp_path / "out", tmp_path / "left", ignore=shutil.ignore_patterns("*.part"))
                 dead.set()
-            dead.wait(20)  # its other threads go no farther
+            dead.wait(20)  # its other threads stop here
             raise SystemExit(137)
 
         def find_what_is_left(_: Any) -> None:
             monkeypatch.setattr(OdiRouterHook, method, real)
+            join_jobs()  # which live on here
             shutil.rmtree(tmp_path / "out")
             (tmp_path / "left").rename(tmp_path / "out")
 
@@ -237,7 +240,7 @@ def die(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Die:
     return make
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before the submit", "before its answer is noted"])
+@pytest.mark.parametrize("after", [False, True], ids=["before the submit", "before its answer is saved"])
 @pytest.mark.parametrize("on_lost_submit", ["submit", "fail"])
 def test_a_worker_that_dies_during_a_submit_leaves_its_intent(
     on_lost_submit: str,
@@ -256,7 +259,10 @@ def test_a_worker_that_dies_during_a_submit_leaves_its_intent(
     lost = ["Green"] if after else []
     if on_lost_submit == "submit":
         assert submits(sandbox) == ["Red", *lost, "Green", "Blue"]
-        assert "An earlier try died during 1 submits. Those requests may be running and may be paid" in caplog.text
+        assert (
+            "An earlier try died while it submitted. Submits without an answer: 1. Their requests may be running"
+            in caplog.text
+        )
     else:
         assert submits(sandbox) == ["Red", *lost, "Blue"]
         assert [line.get("error_type") for line in manifest(tmp_path / "out")] == [None, "LostSubmitError", None]
@@ -285,7 +291,8 @@ def test_a_worker_that_dies_while_pictures_land_pays_for_none_of_them_again(
     run_dag: RunDag, sandbox: Sandbox, tmp_path: Path, die: Die
 ) -> None:
     on_retry = die("download", 3, after=True)
-    run = run_dag(batch(FIVE, tmp_path / "out", on_retry_callback=on_retry))
+    sandbox.configure(run_seconds=1)
+    run = run_dag(batch(FIVE, tmp_path / "out", max_concurrent_submits=5, on_retry_callback=on_retry))
     assert run.state == "success"
     assert spent(sandbox) == (5, 0)
     assert run.xcom("edit")["outputs"] == 5

@@ -1,18 +1,19 @@
-"""How a batch submits: what stops it, what does not, and how many at once."""
+"""The submits of a batch: errors that stop them, errors that do not, and how many run at once."""
 
 from __future__ import annotations
 
 import threading
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_provider_odirouter.batch import validate
+from airflow_provider_odirouter.batch.rules import EndpointRules
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.models import BatchItem
-from airflow_provider_odirouter.operators.batch import plan, submitting
 from airflow_provider_odirouter.operators.image_edit_batch import OdiRouterImageEditBatchOperator
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 from tests.conftest import Listener, actions, spent
@@ -31,9 +32,10 @@ from tests.dags.batches import (
 )
 from tests.dags.conftest import RunDag, anywhere, clear
 
-pytestmark = pytest.mark.usefixtures("look_at_once")
+pytestmark = pytest.mark.usefixtures("poll_at_once")
 
 
+@pytest.mark.usefixtures("poll_late")
 @pytest.mark.parametrize(
     ("trouble", "words"),
     [
@@ -43,7 +45,7 @@ pytestmark = pytest.mark.usefixtures("look_at_once")
     ],
     ids=["key", "balance", "endpoint"],
 )
-def test_what_would_meet_every_edit_stops_the_rest_and_those_submitted_land(
+def test_an_error_that_meets_every_edit_stops_the_rest_and_the_submitted_land(
     trouble: dict[str, Any],
     words: str,
     run_dag: RunDag,
@@ -53,7 +55,7 @@ def test_what_would_meet_every_edit_stops_the_rest_and_those_submitted_land(
 ) -> None:
     cure = {"api_key": "sandbox-key", "endpoints": ("gpt_image_1_edit",)}
     listeners.append(changing(sandbox, "submit", {}, trouble, cure))
-    run = run_dag(batch(FIVE, tmp_path))
+    run = run_dag(batch(FIVE, tmp_path, poll_interval=1))
     assert run.state == "failed"
     assert run.is_final
     assert words in run.error
@@ -68,15 +70,15 @@ def test_what_would_meet_every_edit_stops_the_rest_and_those_submitted_land(
 def test_a_batch_that_was_deferred_submits_the_rest_when_the_trouble_is_over(
     run_dag: RunDag, sandbox: Sandbox, listeners: list[Listener], tmp_path: Path
 ) -> None:
-    sandbox.configure(balance=2)
-    listeners.append(changing(sandbox, "status", {"balance": 3}))
+    sandbox.configure(balance=2, run_seconds=1)
+    listeners.append(changing(sandbox, "submit", {}, {}, {"balance": 3}))
     run = run_dag(batch(FIVE, tmp_path, deferrable=True))
     assert (run.state, run.errors) == ("success", [])
     assert submits(sandbox) == ["Red", "Green", "Blue", "White", "Black"]
 
 
 @anywhere
-def test_a_clear_goes_on_where_the_balance_ran_out(
+def test_a_cleared_task_continues_where_the_balance_ran_out(
     deferrable: bool, run_dag: RunDag, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     def top_up(context: Any) -> None:
@@ -93,7 +95,7 @@ def test_a_clear_goes_on_where_the_balance_ran_out(
     assert run.xcom("edit")["succeeded"] == 5
 
 
-def test_one_submit_whose_fate_is_unknown_stops_nothing(run_dag: RunDag, sandbox: Sandbox, tmp_path: Path) -> None:
+def test_one_submit_without_an_answer_stops_nothing(run_dag: RunDag, sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.configure(server_errors=1, fault_actions={"submit"})
     run = run_dag(batch(FIVE, tmp_path))
     assert (run.state, run.errors) == ("success", [])
@@ -101,7 +103,7 @@ def test_one_submit_whose_fate_is_unknown_stops_nothing(run_dag: RunDag, sandbox
     assert "its fate is unknown" in manifest(tmp_path)[0]["error"]
 
 
-def test_three_in_a_row_stop_the_rest_which_the_retry_submits(
+def test_three_lost_submits_in_a_row_stop_the_rest_which_the_retry_submits(
     run_dag: RunDag, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     sandbox.configure(server_errors=3, fault_actions={"submit"}, fault_after_effect=True)
@@ -131,7 +133,9 @@ def test_submits_that_are_lost_now_and_then_do_not_stop_the_rest(
     ]
 
 
-def test_if_all_are_lost_none_is_said_to_be_left(run_dag: RunDag, sandbox: Sandbox, tmp_path: Path) -> None:
+def test_if_all_submits_are_lost_the_error_names_no_remaining_edits(
+    run_dag: RunDag, sandbox: Sandbox, tmp_path: Path
+) -> None:
     sandbox.configure(server_errors=3, fault_actions={"submit"})
     run = run_dag(batch(THREE, tmp_path))
     assert run.is_final
@@ -143,8 +147,9 @@ def test_edits_that_the_service_rejects_do_not_stop_the_others(
 ) -> None:
     submit: Any = OdiRouterHook.submit
 
-    def spoil(hook: OdiRouterHook, endpoint: str, parameters: dict[str, Any]) -> Any:
-        return submit(hook, endpoint, parameters | ({"n": 99} if parameters["prompt"] in {"Green", "Black"} else {}))
+    def spoil(hook: OdiRouterHook, endpoint: str, parameters: dict[str, Any], **options: Any) -> Any:
+        spoiled = {"n": 99} if parameters["prompt"] in {"Green", "Black"} else {}
+        return submit(hook, endpoint, parameters | spoiled, **options)
 
     monkeypatch.setattr(OdiRouterHook, "submit", spoil)
     run = run_dag(batch(FIVE, tmp_path, deferrable=True))
@@ -173,7 +178,7 @@ def test_a_rate_limit_is_waited_out(
 
 
 @anywhere
-def test_no_more_are_alive_at_once_than_is_allowed(
+def test_no_more_requests_are_alive_at_once_than_is_allowed(
     deferrable: bool, run_dag: RunDag, sandbox: Sandbox, listeners: list[Listener], tmp_path: Path
 ) -> None:
     alive = []
@@ -188,7 +193,7 @@ def test_no_more_are_alive_at_once_than_is_allowed(
     assert actions(sandbox)[:first].count("submit") == 2
 
 
-def test_a_wave_whose_edits_all_fail_at_the_submit_is_followed_by_the_next(
+def test_edits_that_fail_at_the_submit_make_place_for_the_next(
     run_dag: RunDag, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     sandbox.configure(server_errors=2, fault_actions={"submit"})
@@ -197,19 +202,19 @@ def test_a_wave_whose_edits_all_fail_at_the_submit_is_followed_by_the_next(
     assert run.xcom("edit")["succeeded"] == 3
 
 
-def test_each_request_is_noted_before_the_next_edit_is_even_read(
+def test_each_request_is_saved_before_the_next_edit_is_read(
     run_dag: RunDag, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    noted: list[str] = []
-    read = plan.parameters_of
+    saved: list[str] = []
+    read = validate.parameters_of
 
-    def note(item: BatchItem) -> Any:
-        noted.append(" ".join(phases(tmp_path)))
-        return read(item)
+    def note(item: BatchItem, rules: EndpointRules) -> Any:
+        saved.append(" ".join(phases(tmp_path)))
+        return read(item, rules)
 
-    monkeypatch.setattr(submitting, "parameters_of", note)
+    monkeypatch.setattr(validate, "parameters_of", note)
     assert run_dag(batch(THREE, tmp_path)).state == "success"
-    assert noted == ["planned planned planned", "submitted planned planned", "submitted submitted planned"]
+    assert [(one.count("planned"), one.count("submitting")) for one in saved] == [(3, 0), (2, 0), (1, 0)]
 
 
 @pytest.mark.parametrize("most", [1, 3])
@@ -219,12 +224,12 @@ def test_no_more_are_submitted_at_a_time_than_is_allowed(
     submit: Any = OdiRouterHook.submit
     under_way, seen, lock = [0], [], threading.Lock()
 
-    def counting(*arguments: Any) -> Any:
+    def counting(*arguments: Any, **options: Any) -> Any:
         with lock:
             under_way[0] += 1
             seen.append(under_way[0])
         try:
-            return submit(*arguments)
+            return submit(*arguments, **options)
         finally:
             with lock:
                 under_way[0] -= 1
@@ -236,17 +241,22 @@ def test_no_more_are_submitted_at_a_time_than_is_allowed(
     assert max(seen) == most
 
 
-def test_nothing_is_submitted_any_more_when_the_execution_timeout_has_passed_while_deferred(
+def test_nothing_is_submitted_after_the_execution_timeout_passed_in_a_deferral(
     run_dag: RunDag, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """Airflow does not enforce it there: each wave would be submitted, and cancelled at once."""
+    """Airflow does not enforce it there: each edit would be submitted, and cancelled at once."""
     began = []
 
     class Begun(OdiRouterImageEditBatchOperator):
-        """Remembers when it began, as it does in all but ``dag.test()``."""
+        """
+        Began a minute ago, but for the seconds that the submit takes.
+
+        It keeps its start date after the deferral, as everywhere but in ``dag.test()``.
+        """
 
         def execute(self, context: Any) -> Any:
-            began.append(context["ti"].start_date)
+            began.append(datetime.now(UTC) - timedelta(seconds=56))
+            context["ti"].start_date = began[0]
             return super().execute(context)
 
         def execute_complete(self, context: Any, event: Any) -> Any:
@@ -261,17 +271,16 @@ def test_nothing_is_submitted_any_more_when_the_execution_timeout_has_passed_whi
             Begun,
             deferrable=True,
             max_in_flight=1,
-            # Enough for an Airflow that is not loaded yet.
-            execution_timeout=timedelta(seconds=12),
+            execution_timeout=timedelta(minutes=1),
             retries=0,
         )
     )
-    assert "2 of 3 edits were not submitted: The task's execution_timeout is over." in run.error
+    assert "2 of 3 edits were not submitted: The task's execution_timeout has passed." in run.error
     assert spent(sandbox) == (1, 1)
     assert [line.get("error_type") for line in manifest(tmp_path)] == ["RequestTimeoutError", None, None]
 
 
-def test_an_edit_whose_picture_has_changed_since_the_check_is_not_submitted_but_by_the_retry(
+def test_an_edit_whose_picture_changed_after_the_check_waits_for_the_retry(
     run_dag: RunDag, sandbox: Sandbox, listeners: list[Listener], pictures: Path, tmp_path: Path
 ) -> None:
     one, two = tmp_path / "one.png", tmp_path / "two.png"

@@ -13,14 +13,14 @@ from airflow.models.connection import Connection
 from airflow.sdk import DAG
 from airflow.utils.session import create_session
 
-from airflow_provider_odirouter.durability import Memory
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
+from airflow_provider_odirouter.lifecycle.state import RequestStore
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 from tests.conftest import Listener, actions, spent
 from tests.dags.batches import THREE, batch, landed, phases
 from tests.dags.conftest import RunDag, anywhere, edit, kill_task
 
-pytestmark = pytest.mark.usefixtures("look_at_once")
+pytestmark = [pytest.mark.every_version, pytest.mark.usefixtures("poll_at_once")]
 
 KINDS = ["one edit", "a batch"]
 MakeDag = Callable[..., DAG]
@@ -39,7 +39,7 @@ def make_dag(request: pytest.FixtureRequest, pictures: Path, tmp_path: Path) -> 
 
 
 def store(base_url: str, key: str) -> None:
-    """Put a connection into Airflow's database, in place of the one of that name."""
+    """Write a connection to Airflow's database; it replaces one of the same name."""
     with create_session() as session:
         session.query(Connection).filter_by(conn_id="in_database").delete()
         session.add(Connection(conn_id="in_database", conn_type="odirouter", password=key, host=base_url))
@@ -73,7 +73,7 @@ class TestInDatabase:
         assert "status" in actions(sandbox)
         assert spent(sandbox)[1] == 0
 
-    def test_a_key_that_is_rotated_there_meanwhile_is_found(
+    def test_a_key_that_is_rotated_during_the_wait_is_found(
         self,
         make_dag: MakeDag,
         in_database: str,
@@ -111,7 +111,7 @@ class TestRotatedKey:
 
     @anywhere
     @pytest.mark.parametrize("action", ["submit", "status", "result"])
-    def test_requests_that_wait_go_on_with_it(
+    def test_waiting_requests_use_the_rotated_key(
         self,
         deferrable: bool,
         action: str,
@@ -181,7 +181,7 @@ class TestRotatedKey:
         assert run.error == "The task was killed."
         assert asked == []
         assert len(sandbox.alive) == sandbox.paid
-        assert "To cancel it by hand" in caplog.text
+        assert "To cancel by hand" in caplog.text
 
 
 class TestBrokenEnvironment:
@@ -205,7 +205,7 @@ class TestBrokenEnvironment:
                 patch.delenv(name, raising=False)
             yield dict(request.param)
 
-    def test_nothing_is_noted_and_a_retry_in_a_right_environment_is_not_refused(
+    def test_a_wrong_environment_leaves_no_note_and_a_retry_in_a_right_one_runs(
         self,
         broken: dict[str, str],
         make_dag: MakeDag,
@@ -214,11 +214,11 @@ class TestBrokenEnvironment:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        note, noted, left = Memory.note, list[object](), list[Any]()
+        note, noted, left = RequestStore.note, list[object](), list[Any]()
 
-        def spy(memory: Memory, what: Any) -> None:
+        def spy(request_store: RequestStore, what: Any) -> None:
             noted.append(what)
-            note(memory, what)
+            note(request_store, what)
 
         def set_up(context: Any) -> None:
             os.environ.update(broken if context["ti"].try_number == 1 else {})
@@ -228,7 +228,7 @@ class TestBrokenEnvironment:
             for name in broken:
                 del os.environ[name]
 
-        monkeypatch.setattr(Memory, "note", spy)
+        monkeypatch.setattr(RequestStore, "note", spy)
         dag = make_dag(on_lost_submit="fail", pre_execute=set_up, on_retry_callback=tear_down, retries=1)
         run = run_dag(dag)
 

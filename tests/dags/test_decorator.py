@@ -11,6 +11,8 @@ from airflow_provider_odirouter.sandbox import Sandbox
 from tests.conftest import actions
 from tests.dags.conftest import RunDag, kill_task
 
+pytestmark = pytest.mark.every_version
+
 
 def test_the_function_gives_the_parameters_and_the_task_returns_the_manifest(
     run_dag: RunDag, sandbox: Sandbox, pictures: Path, tmp_path: Path
@@ -46,7 +48,52 @@ def test_a_function_that_returns_something_else_costs_nothing(returned: Any, run
     assert actions(sandbox) == []
 
 
-def test_what_the_function_leaves_out_is_named(run_dag: RunDag, sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("unset", [float("nan"), "None", " ", "<NA>"], ids=repr)
+def test_what_a_function_returns_for_no_value_is_not_sent(
+    unset: Any, run_dag: RunDag, sandbox: Sandbox, pictures: Path
+) -> None:
+    with DAG("pandas") as dag:
+
+        @task.odirouter_image_edit(deferrable=False, poll_interval=0.1)
+        def edit(prompt: Any) -> dict[str, Any]:
+            row = dict.fromkeys(("mask", "n", "size", "user", "background", "output_compression"), unset)
+            return {**row, "prompt": prompt, "images": str(pictures / "coffee.png")}
+
+        edit("Blue")
+    run = run_dag(dag)
+    assert run.state == "success", run.errors
+    [submit] = [entry for entry in sandbox.journal if entry.action == "submit"]
+    assert set(submit.body) == {"prompt", "images"}
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ({"prompt": float("nan")}, "prompt: is nan, which is what a template, str() or pandas writes"),
+        ({"prompt": float("inf")}, "prompt: must be a text, not inf"),
+        ({"n": True}, "n: must be a whole number, not True"),
+        ({"n": float("inf")}, "n: must be a whole number, not inf"),
+        ({"images": [1]}, "images[0]: must be a path or a URL, not 1"),
+        ({"images": "None"}, "images: is 'None', which is what a template, str() or pandas writes"),
+    ],
+)
+def test_a_value_of_a_function_that_cannot_be_used_is_named(
+    returned: dict[str, Any], message: str, run_dag: RunDag, sandbox: Sandbox, pictures: Path
+) -> None:
+    with DAG("bad_values") as dag:
+
+        @task.odirouter_image_edit(deferrable=False, retries=1)
+        def edit() -> dict[str, Any]:
+            return {"prompt": "Blue", "images": [str(pictures / "coffee.png")]} | returned
+
+        edit()
+    run = run_dag(dag)
+    assert run.is_final
+    assert message in run.error
+    assert actions(sandbox) == []
+
+
+def test_required_parameters_that_the_function_does_not_return_are_named(run_dag: RunDag, sandbox: Sandbox) -> None:
     with DAG("nothing") as dag:
 
         @task.odirouter_image_edit

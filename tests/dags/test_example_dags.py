@@ -1,4 +1,4 @@
-"""Every example is run, as it is in the folder."""
+"""Every example Dag is run, unchanged."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from airflow.sdk import DAG, BaseHook
 from airflow_provider_odirouter.sandbox import Sandbox
 from tests.dags.conftest import RunDag
 
+pytestmark = [pytest.mark.every_version, pytest.mark.usefixtures("poll_at_once")]
+
 FOLDER = Path(__file__).parents[2] / "example_dags"
 FILES = sorted(FOLDER.glob("*.py"))
 
@@ -25,15 +27,15 @@ def load(file: Path) -> DAG:
     module = importlib.util.module_from_spec(spec)
     sys.modules[file.stem] = module
     spec.loader.exec_module(module)
-    return the_dag(module)
+    return find_dag(module)
 
 
-def the_dag(module: ModuleType) -> DAG:
+def find_dag(module: ModuleType) -> DAG:
     [dag] = [value for value in vars(module).values() if isinstance(value, DAG)]
     return dag
 
 
-def test_there_are_examples() -> None:
+def test_the_folder_has_the_documented_examples() -> None:
     assert {file.stem for file in FILES} >= {
         "odirouter_edit_batch",
         "odirouter_edit_chain",
@@ -44,7 +46,7 @@ def test_there_are_examples() -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_an_example_is_short_explains_itself_and_opens_no_connection(
+def test_an_example_is_short_has_a_doc_and_opens_no_connection_at_parse(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -61,9 +63,9 @@ def test_an_example_is_short_explains_itself_and_opens_no_connection(
 def test_an_example_runs_to_success(
     file: Path, run_dag: RunDag, sandbox: Sandbox, pictures: Path, tmp_path: Path
 ) -> None:
-    wanted = {"image": str(pictures / "coffee.png"), "folder": str(pictures), "output_path": str(tmp_path)}
+    params = {"image": str(pictures / "coffee.png"), "folder": str(pictures), "output_path": str(tmp_path)}
     dag = load(file)
-    run = run_dag(dag, **{name: value for name, value in wanted.items() if name in dag.params})
+    run = run_dag(dag, **{name: value for name, value in params.items() if name in dag.params})
     assert run.state == "success", run.errors
     assert list(tmp_path.iterdir())
     assert not sandbox.alive

@@ -9,18 +9,19 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
-from airflow_provider_odirouter import polling
+from airflow_provider_odirouter import xcoms
 from airflow_provider_odirouter.errors import LandingError, StorageError
 from airflow_provider_odirouter.images import landing
-from airflow_provider_odirouter.operators import steps
+from airflow_provider_odirouter.lifecycle import polling, wait
+from airflow_provider_odirouter.lifecycle.state import Intent, Submitted
 from airflow_provider_odirouter.operators.queue import OdiRouterQueueOperator
-from airflow_provider_odirouter.protocol import Action, repeats
+from airflow_provider_odirouter.protocol import Action, retries
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 from tests.conftest import Clock, Listener, actions
-from tests.dags.conftest import RunDag, edit, kill_task
+from tests.dags.conftest import RunDag, edit, end_execution_timeout, kill_task
 
 
-def test_broken_rules_cost_nothing_and_are_not_tried_again(run_dag: RunDag, sandbox: Sandbox, pictures: Path) -> None:
+def test_broken_rules_cost_nothing_and_are_not_retried(run_dag: RunDag, sandbox: Sandbox, pictures: Path) -> None:
     run = run_dag(edit(pictures, prompt="{{ '' }}", n="{{ 0 }}", size="{{ '512x512' }}"))
     assert run.state == "failed"
     assert run.is_final
@@ -29,9 +30,7 @@ def test_broken_rules_cost_nothing_and_are_not_tried_again(run_dag: RunDag, sand
     assert actions(sandbox) == []
 
 
-def test_a_missing_picture_costs_nothing_and_is_not_tried_again(
-    run_dag: RunDag, sandbox: Sandbox, pictures: Path
-) -> None:
+def test_a_missing_picture_costs_nothing_and_is_not_retried(run_dag: RunDag, sandbox: Sandbox, pictures: Path) -> None:
     run = run_dag(edit(pictures, images=[str(pictures / "coffee.png"), "/no/such.png"]))
     assert "images[1]: '/no/such.png' does not exist" in run.error
     assert run.is_final
@@ -55,7 +54,7 @@ def test_an_output_path_that_cannot_be_written_costs_nothing(run_dag: RunDag, sa
         ({"result_shape": "none"}, "names no file"),
     ],
 )
-def test_what_a_retry_cannot_cure_fails_for_good(
+def test_an_error_that_a_retry_cannot_cure_fails_for_good(
     settings: dict[str, Any],
     words: str,
     run_dag: RunDag,
@@ -80,7 +79,7 @@ def test_a_failed_inference_is_submitted_again_by_the_retry(run_dag: RunDag, san
     assert sandbox.paid == 2
 
 
-def test_a_submit_whose_answer_is_lost_is_paid_once_and_not_tried_again(
+def test_a_submit_whose_answer_is_lost_is_paid_once_and_not_retried(
     run_dag: RunDag, sandbox: Sandbox, pictures: Path
 ) -> None:
     sandbox.configure(drop_next=1, fault_actions={"submit"}, drop_mode="after")
@@ -90,9 +89,7 @@ def test_a_submit_whose_answer_is_lost_is_paid_once_and_not_tried_again(
     assert (sandbox.paid, actions(sandbox)) == (1, ["submit"])
 
 
-def test_looks_that_fail_in_passing_are_no_failure_of_the_request(
-    run_dag: RunDag, sandbox: Sandbox, pictures: Path
-) -> None:
+def test_transient_errors_of_polls_do_not_fail_the_request(run_dag: RunDag, sandbox: Sandbox, pictures: Path) -> None:
     sandbox.configure(server_errors=3, fault_actions={"status"})
     run = run_dag(edit(pictures))
     assert run.state == "success"
@@ -100,14 +97,14 @@ def test_looks_that_fail_in_passing_are_no_failure_of_the_request(
 
 
 @pytest.mark.parametrize("cancels", [True, False])
-def test_the_deadline_cancels_unless_told_otherwise(
+def test_the_deadline_cancels_unless_cancel_on_timeout_is_false(
     cancels: bool, run_dag: RunDag, sandbox: Sandbox, pictures: Path
 ) -> None:
     sandbox.configure(run_seconds=60)
     run = run_dag(edit(pictures, timeout=1, cancel_on_timeout=cancels, retries=0))
     assert run.state == "failed"
     assert "did not end before its deadline" in run.error
-    assert ("It was cancelled; a retry submits a new request." in run.error) is cancels
+    assert ("It was cancelled; to submit a new request, clear the task." in run.error) is cancels
     assert len(sandbox.alive) == (not cancels)
 
 
@@ -115,33 +112,35 @@ def test_a_shorter_execution_timeout_counts_as_the_deadline(run_dag: RunDag, san
     sandbox.configure(run_seconds=60)
     run = run_dag(edit(pictures, deferrable=True, execution_timeout=timedelta(seconds=3), retries=0))
     assert "did not end before its deadline" in run.error
-    assert actions(sandbox) == ["submit", "status", "cancel"]
+    first, *polls, last = actions(sandbox)
+    assert (first, set(polls), last) == ("submit", {"status"}, "cancel")
     assert not sandbox.alive
 
 
 def test_airflows_own_timeout_on_the_worker_cancels_the_request(
-    run_dag: RunDag, sandbox: Sandbox, pictures: Path
+    run_dag: RunDag, sandbox: Sandbox, listeners: list[Listener], pictures: Path
 ) -> None:
-    """Airflow raises in the middle of a look that hangs, before the operator's own deadline can be heeded."""
+    """Airflow raises during a poll that hangs, before the operator can check its own deadline."""
+    listeners.append(end_execution_timeout(sandbox, "status"))
     sandbox.configure(run_seconds=60, hang=True, fault_actions={"status"})
-    run = run_dag(edit(pictures, execution_timeout=timedelta(seconds=3), retries=0))
+    run = run_dag(edit(pictures, execution_timeout=timedelta(hours=1), retries=0))
     assert type(run.errors[0]).__name__ == "AirflowTaskTimeout"
     assert actions(sandbox).count("cancel") == 1
     assert not sandbox.alive
 
 
-def test_a_request_that_cannot_be_looked_at_is_cancelled_before_the_task_gives_up(
+def test_a_request_that_cannot_be_polled_is_cancelled_before_the_task_fails(
     run_dag: RunDag, sandbox: Sandbox, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(polling, "MAX_FAILED_LOOKS", 3)
+    monkeypatch.setattr(polling, "MAX_FAILED_POLLS", 3)
     sandbox.configure(run_seconds=60, server_errors=None, fault_actions={"status"})
     run = run_dag(edit(pictures, retries=0))
-    assert "cannot be looked at" in run.error
+    assert "cannot be read, and it may still run" in run.error
     assert actions(sandbox) == ["submit", "status", "status", "status", "cancel"]
     assert not sandbox.alive
 
 
-def test_a_request_cancelled_behind_airflows_back_is_submitted_again_by_the_retry(
+def test_a_request_that_another_client_cancelled_is_submitted_again(
     run_dag: RunDag, sandbox: Sandbox, pictures: Path
 ) -> None:
     sandbox.configure(error_type="CANCELED", fail_first=1)
@@ -151,7 +150,7 @@ def test_a_request_cancelled_behind_airflows_back_is_submitted_again_by_the_retr
     assert sandbox.paid == 2
 
 
-def test_expired_links_are_fetched_afresh_once(
+def test_new_links_are_fetched_once_if_the_links_have_expired(
     run_dag: RunDag, sandbox: Sandbox, listeners: list[Listener], pictures: Path, tmp_path: Path
 ) -> None:
     sandbox.configure(file_expiry_seconds=0)
@@ -167,7 +166,7 @@ def test_expired_links_are_fetched_afresh_once(
     assert [entry.status_code for entry in sandbox.journal if entry.action == "file"] == [403, 200]
 
 
-def test_a_broken_download_leaves_no_half_picture(
+def test_a_broken_download_leaves_no_incomplete_file(
     run_dag: RunDag, sandbox: Sandbox, pictures: Path, tmp_path: Path
 ) -> None:
     sandbox.configure(file_fault="html")
@@ -180,7 +179,7 @@ def test_a_broken_download_leaves_no_half_picture(
 def test_a_task_killed_while_it_runs_cancels_its_request(
     moment: str, run_dag: RunDag, sandbox: Sandbox, listeners: list[Listener], pictures: Path
 ) -> None:
-    """Airflow calls ``on_kill`` from a signal handler, and the interrupted call goes on."""
+    """Airflow calls ``on_kill`` from a signal handler, and the interrupted call then continues."""
     sandbox.configure(run_seconds=60)
     dag = edit(pictures, retries=0)
 
@@ -193,6 +192,54 @@ def test_a_task_killed_while_it_runs_cancels_its_request(
     run = run_dag(dag)
     assert run.state == "failed"
     assert actions(sandbox).count("submit") == actions(sandbox).count("cancel") == 1
+    assert not sandbox.alive
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+@pytest.mark.parametrize("moment", ["result", "file"])
+@pytest.mark.usefixtures("poll_at_once")
+def test_a_kill_after_the_end_of_the_request_says_that_it_is_finished(
+    moment: str,
+    deferrable: bool,
+    run_dag: RunDag,
+    sandbox: Sandbox,
+    listeners: list[Listener],
+    pictures: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def kill(entry: JournalEntry) -> None:
+        if entry.action == moment:
+            listeners.clear()
+            kill_task()
+
+    listeners.append(kill)
+    run = run_dag(edit(pictures, retries=0, output_path=str(tmp_path), deferrable=deferrable))
+    request_id = run.xcom("edit", "request_id")
+    assert f"The task is killed. Request {request_id} is finished: there is nothing to cancel." in caplog.text
+    assert "may be running" not in caplog.text
+    assert "cancel" not in actions(sandbox)
+
+
+def test_a_kill_after_the_submits_answer_names_the_request_it_cancels(
+    run_dag: RunDag,
+    sandbox: Sandbox,
+    pictures: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sandbox.configure(run_seconds=60)
+    submitted = Intent.submitted
+
+    def kill_first(*arguments: Any) -> Submitted:
+        kill_task()
+        return submitted(*arguments)
+
+    monkeypatch.setattr(Intent, "submitted", kill_first)
+    assert run_dag(edit(pictures, retries=0)).error == "The task was killed."
+    [request] = sandbox.requests
+    assert "The task is killed. Its submit is under way" in caplog.text
+    assert f"Cancelled: request {request.request_id}." in caplog.text
     assert not sandbox.alive
 
 
@@ -217,13 +264,13 @@ def test_a_task_killed_just_before_it_defers_cancels_its_request(
     run_dag: RunDag, sandbox: Sandbox, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sandbox.configure(run_seconds=60)
-    deadline = steps.deadline
+    deadline = wait.compute_deadline
 
     def kill_first(*arguments: Any) -> Any:
         kill_task()
         return deadline(*arguments)
 
-    monkeypatch.setattr(steps, "deadline", kill_first)
+    monkeypatch.setattr(wait, "compute_deadline", kill_first)
     run = run_dag(edit(pictures, retries=0, deferrable=True))
     assert run.error == "The task was killed."
     assert actions(sandbox) == ["submit", "cancel"]
@@ -235,32 +282,32 @@ def test_an_error_after_the_submit_cancels_it_even_if_a_kill_would_not(
     def fail(*_: Any) -> None:
         raise OSError("no XCom today")
 
-    monkeypatch.setattr(steps, "publish", fail)
+    monkeypatch.setattr(xcoms, "push_request", fail)
     sandbox.configure(run_seconds=60)
     run = run_dag(edit(pictures, retries=0, cancel_on_kill=False))
     assert run.error == "no XCom today"
     assert actions(sandbox) == ["submit", "cancel"]
 
 
-def test_a_request_that_cannot_be_cancelled_is_told_loudly(
+def test_a_request_that_cannot_be_cancelled_is_an_error_in_the_log(
     run_dag: RunDag,
     sandbox: Sandbox,
     pictures: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setitem(repeats.PATIENCE, Action.CANCEL, 0.0)
+    monkeypatch.setitem(retries.MAX_REPEAT_SECONDS, Action.CANCEL, 0.0)
     sandbox.configure(run_seconds=60, server_errors=None, fault_actions={"cancel"})
     run = run_dag(edit(pictures, timeout=1, retries=0))
     assert "It could not be cancelled" in run.error
     assert "To cancel it by hand: OdiRouterHook(…).cancel('gpt_image_1_edit'" in run.error
 
-    monkeypatch.setattr(steps, "publish", lambda *_: 1 / 0)
+    monkeypatch.setattr(xcoms, "push_request", lambda *_: 1 / 0)
     run_dag(edit(pictures, retries=0))
-    assert "may be running with nobody waiting for it, and be paid" in caplog.text
+    assert "may still be running without a task, and may be paid" in caplog.text
 
 
-def test_a_killed_task_leaves_its_request_alone_if_told_so(
+def test_a_killed_task_keeps_its_request_if_cancel_on_kill_is_false(
     run_dag: RunDag, sandbox: Sandbox, listeners: list[Listener], clock: Clock, pictures: Path
 ) -> None:
     sandbox.configure(run_seconds=60)

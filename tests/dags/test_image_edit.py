@@ -13,6 +13,8 @@ from airflow_provider_odirouter.sandbox import Sandbox
 from tests.conftest import actions
 from tests.dags.conftest import RunDag
 
+pytestmark = [pytest.mark.every_version, pytest.mark.usefixtures("poll_at_once")]
+
 
 @pytest.mark.parametrize("deferrable", [True, False], ids=["in the triggerer", "on the worker"])
 def test_an_edit_lands_its_pictures_wherever_it_waits(
@@ -53,19 +55,17 @@ def test_an_edit_lands_its_pictures_wherever_it_waits(
     assert not any(entry.authorization_sent for entry in sandbox.journal if entry.action == "file")
 
 
-def test_what_lies_in_a_store_may_be_said_with_airflows_own_paths(
-    run_dag: RunDag, sandbox: Sandbox, pictures: Path, tmp_path: Path
-) -> None:
+def test_airflows_own_paths_are_accepted(run_dag: RunDag, sandbox: Sandbox, pictures: Path, tmp_path: Path) -> None:
     """Such as an upstream task returns; Airflow itself takes some of them for an output that is to be resolved."""
-    shelf, home = ObjectStoragePath(f"file://{pictures}"), ObjectStoragePath(f"file://{tmp_path}")
+    shelf, root = ObjectStoragePath(f"file://{pictures}"), ObjectStoragePath(f"file://{tmp_path}")
 
     @task
     def pick() -> ObjectStoragePath:
         return shelf / "coffee.png"
 
     @task
-    def place() -> ObjectStoragePath:
-        return home / "edited"
+    def folder() -> ObjectStoragePath:
+        return root / "edited"
 
     with DAG("own_paths") as dag:
         picked: Any = pick()
@@ -74,11 +74,11 @@ def test_what_lies_in_a_store_may_be_said_with_airflows_own_paths(
             prompt="Hot chocolate",
             images=[picked, shelf / "chelsea.png"],
             mask=shelf / "coffee-mask.png",
-            output_path=home / "drawn",
+            output_path=root / "drawn",
             deferrable=False,
         )
         OdiRouterImageEditOperator(
-            task_id="again", prompt="Tea", images=picked, output_path=cast("Any", place()), deferrable=False
+            task_id="again", prompt="Tea", images=picked, output_path=cast("Any", folder()), deferrable=False
         )
     run = run_dag(dag)
 
@@ -109,7 +109,7 @@ def test_request_id_and_link_are_there_before_the_wait(
     assert (manifest["request_id"], manifest["outputs"]) == (request.request_id, [])
 
 
-def test_mapped_edits_get_requests_and_files_of_their_own(
+def test_mapped_edits_get_their_own_requests_and_files(
     run_dag: RunDag, sandbox: Sandbox, pictures: Path, tmp_path: Path
 ) -> None:
     with DAG("mapped") as dag:
@@ -168,7 +168,7 @@ def test_native_templates_may_leave_a_field_unset(run_dag: RunDag, sandbox: Sand
     assert (submit.body["prompt"], len(submit.body["images"]), submit.body["output_compression"]) == ("2024", 2, 80)
 
 
-def test_urls_go_through_untouched(run_dag: RunDag, sandbox: Sandbox) -> None:
+def test_urls_are_sent_unchanged(run_dag: RunDag, sandbox: Sandbox) -> None:
     with DAG("urls") as dag:
         OdiRouterImageEditOperator(
             task_id="edit", prompt="Blue", images=["https://example.com/cup.png"], deferrable=False

@@ -1,5 +1,5 @@
 """
-What OpenLineage learns of a task: told by its own listener, in Dags that run in a process of their own.
+The events of OpenLineage's own listener, in Dags that run in a separate process.
 
 The listener is there from a process's beginning, or never. ``python -m tests.dags.test_openlineage`` is that process.
 """
@@ -22,6 +22,7 @@ from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOp
 from airflow_provider_odirouter.operators.lineage import dataset_name
 from airflow_provider_odirouter.sandbox import Sandbox
 from airflow_provider_odirouter.sensors.request import OdiRouterRequestSensor
+from tests.build_once import build_once
 from tests.dags.conftest import serialize
 
 
@@ -30,7 +31,8 @@ def dags(pictures: Path, folder: Path) -> Iterator[DAG]:
     picture, mask = str(pictures / "coffee.png"), str(pictures / "coffee-mask.png")
 
     def edit(task_id: str = "edit", **arguments: Any) -> OdiRouterImageEditOperator:
-        return OdiRouterImageEditOperator(task_id=task_id, **({"prompt": "Blue", "images": picture} | arguments))
+        defaults: dict[str, Any] = {"prompt": "Blue", "images": picture, "poll_interval": 0.1}
+        return OdiRouterImageEditOperator(task_id=task_id, **(defaults | arguments))
 
     with DAG("deferred") as dag:
         edit(images=[f"file://{picture}", picture], mask=mask, output_path=str(folder / "{{ dag.dag_id }}"), n=2)
@@ -40,7 +42,7 @@ def dags(pictures: Path, folder: Path) -> Iterator[DAG]:
     yield dag
     with DAG("decorated") as dag:
 
-        @task.odirouter_image_edit(output_path=f"file://{folder}/decorated")
+        @task.odirouter_image_edit(output_path=f"file://{folder}/decorated", poll_interval=0.1)
         def decorated() -> dict[str, Any]:
             return {"prompt": "Blue", "images": [picture], "mask": mask}
 
@@ -49,13 +51,16 @@ def dags(pictures: Path, folder: Path) -> Iterator[DAG]:
     with DAG("chained") as dag:
         first: Any = edit("first", output_path=str(folder / "first"))
         OdiRouterImageEditOperator.partial(
-            task_id="then", images=first.output, output_path=str(folder / "then")
+            task_id="then", images=first.output, output_path=str(folder / "then"), poll_interval=0.1
         ).expand(prompt=["Red", "Green"])
     yield dag
     with DAG("split") as dag:
         submit: Any = edit("submit", wait_for_completion=False)
         OdiRouterRequestSensor(
-            task_id="wait", request_id=submit.output["request_id"], output_path=str(folder / "split")
+            task_id="wait",
+            request_id=submit.output["request_id"],
+            output_path=str(folder / "split"),
+            poll_interval=0.1,
         )
     yield dag
     with DAG("links") as dag:
@@ -70,7 +75,8 @@ def run_all(pictures: Path, folder: Path, *dag_ids: str) -> None:
     """Run them one after the other, or those that are named; prints their states."""
     sandbox = Sandbox(queue_seconds=0, run_seconds=0)
     with sandbox.serve() as server, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("airflow_provider_odirouter.triggers.request.FIRST_LOOK_IN_TRIGGER", 0.0)
+        build_once(patch)
+        patch.setattr("airflow_provider_odirouter.triggers.request.FIRST_POLL_DELAY", 0.0)
         connection = {"conn_type": "odirouter", "password": "sandbox-key", "host": server.base_url}
         patch.setenv("AIRFLOW_CONN_ODIROUTER_DEFAULT", json.dumps(connection))
         for dag in dags(pictures, folder):
@@ -84,7 +90,7 @@ def run_all(pictures: Path, folder: Path, *dag_ids: str) -> None:
 
 @pytest.fixture
 def run_dags(airflow_db: None, pictures: Path, tmp_path: Path) -> Callable[..., tuple[str, Path]]:
-    """Run them in a process of their own: what that wrote, and the file with OpenLineage's events."""
+    """Run the Dags in a separate process; return its output, and the file with OpenLineage's events."""
 
     def run(*dag_ids: str, hidden_modules: tuple[str, ...] = ()) -> tuple[str, Path]:
         events = tmp_path / "events.jsonl"
@@ -108,13 +114,13 @@ def run_dags(airflow_db: None, pictures: Path, tmp_path: Path) -> Callable[..., 
     return run
 
 
-def test_the_listener_is_told_what_was_read_and_what_landed_wherever_the_task_waited(
+def test_the_listener_gets_inputs_and_outputs_wherever_the_task_waited(
     run_dags: Callable[..., tuple[str, Path]], pictures: Path, tmp_path: Path
 ) -> None:
     log, file = run_dags()
     text = file.read_text()
     ended = [event for event in map(json.loads, text.splitlines()) if event["eventType"] in {"COMPLETE", "FAIL"}]
-    told = [
+    reported = [
         (event["job"]["name"], event["eventType"], *([*map(_place, event[side])] for side in ("inputs", "outputs")))
         for event in ended
         if "." in event["job"]["name"]  # the events of tasks, not of runs
@@ -128,7 +134,7 @@ def test_the_listener_is_told_what_was_read_and_what_landed_wherever_the_task_wa
         "deferred": 2,
         "then": 2,
     }
-    assert sorted(told) == sorted(
+    assert sorted(reported) == sorted(
         [
             ("deferred.edit", "COMPLETE", [picture, mask], landed["deferred"]),
             ("on_the_worker.edit", "COMPLETE", [picture], landed["worker"]),
@@ -145,7 +151,7 @@ def test_the_listener_is_told_what_was_read_and_what_landed_wherever_the_task_wa
     assert "s3cret" not in text
 
 
-def test_without_openlineage_tasks_run_as_ever(run_dags: Callable[..., tuple[str, Path]]) -> None:
+def test_tasks_run_without_openlineage(run_dags: Callable[..., tuple[str, Path]]) -> None:
     hidden = ("openlineage", "airflow.providers.openlineage.conf", "airflow.providers.openlineage.extractors")
     log, file = run_dags("decorated", "split", "refused", hidden_modules=hidden)
     assert not file.exists()
@@ -153,7 +159,7 @@ def test_without_openlineage_tasks_run_as_ever(run_dags: Callable[..., tuple[str
     assert states == {"decorated": "success", "split": "success", "refused": "failed"}, log
 
 
-def test_a_parsed_dag_loads_nothing_of_lineage() -> None:
+def test_a_parsed_dag_does_not_load_lineage() -> None:
     code = (
         "import sys, airflow.sdk\n"
         "import airflow_provider_odirouter.decorators.image_edit, airflow_provider_odirouter.sensors.request\n"
@@ -166,7 +172,7 @@ def test_a_parsed_dag_loads_nothing_of_lineage() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "name"),
+    ("path", "name"),
     [
         ("s3://bucket/edited/cup.png", ("s3://bucket", "edited/cup.png")),
         ("s3://aws_default@bucket/a@b?c#d.png", ("s3://bucket", "a@b?c#d.png")),
@@ -185,8 +191,8 @@ def test_a_parsed_dag_loads_nothing_of_lineage() -> None:
         ("HTTPS://cdn.example.com?cup=1", ("https://cdn.example.com", "/")),
     ],
 )
-def test_a_dataset_is_named_by_openlineages_rules_and_holds_no_secret(place: str, name: tuple[str, str]) -> None:
-    assert dataset_name(place) == name
+def test_a_dataset_is_named_by_openlineages_rules_and_holds_no_secret(path: str, name: tuple[str, str]) -> None:
+    assert dataset_name(path) == name
 
 
 def _place(dataset: dict[str, Any]) -> str:

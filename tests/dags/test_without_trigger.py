@@ -10,14 +10,14 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.execution_time.xcom import XCom
 
-from airflow_provider_odirouter.operators import steps
+from airflow_provider_odirouter.lifecycle import wait
 from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 from tests.conftest import ConfigureAt, Listener, actions, spent
 from tests.dags.abandoned import CRASH, TIMEOUT, AbandonedEdit, AbandonedSensor, cancelling
 from tests.dags.conftest import HAS_STORE, Run, RunDag, edit, kill_task, needs_store
 
-pytestmark = pytest.mark.usefixtures("look_at_once")
+pytestmark = pytest.mark.usefixtures("poll_at_once")
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ Lose = Callable[..., Run]
 
 
 @pytest.mark.parametrize("reason", [TIMEOUT, CRASH])
-def test_what_has_succeeded_meanwhile_is_brought_home(
+def test_a_request_that_has_succeeded_meanwhile_lands(
     reason: str,
     lose: Lose,
     sandbox: Sandbox,
@@ -64,7 +64,9 @@ def test_what_has_succeeded_meanwhile_is_brought_home(
     assert [output["path"] for output in manifest["outputs"]] == [str(path) for path in tmp_path.iterdir()]
     assert (manifest["submitted_at"] is not None) is HAS_STORE
     assert spent(sandbox) == (1, 0)
-    assert f"{reason}: the worker looks at request {manifest['request_id']} itself" in caplog.text
+    assert (
+        f"The trigger has ended ({reason}). The worker polls request {manifest['request_id']} once more" in caplog.text
+    )
     assert "Traceback of the trigger" in caplog.text
 
 
@@ -80,58 +82,61 @@ def test_a_live_request_whose_trigger_did_not_end_in_time_has_timed_out(
     assert bool(sandbox.alive) is not cancels
 
 
-def test_a_request_that_its_trigger_has_cancelled_because_it_was_late_has_timed_out(
+def test_a_request_that_its_late_trigger_has_cancelled_has_timed_out(
     lose: Lose, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "TRIGGERER_CALLS_ON_KILL", False)
+    monkeypatch.setattr(wait, "TRIGGERER_CALLS_ON_KILL", False)
     sandbox.configure(run_seconds=60)
     run = lose(TIMEOUT, retries=0, meanwhile=cancelling(sandbox))
     assert "did not end before its deadline" in run.error
-    assert "It was cancelled; a retry submits a new request." in run.error
+    assert "It was cancelled; to submit a new request, clear the task." in run.error
     assert spent(sandbox) == (1, 1)
 
 
 @pytest.mark.parametrize(("on_kill", "cancels"), [(True, True), (False, False)])
-def test_a_request_that_a_late_trigger_cannot_have_cancelled_was_cancelled_by_somebody_else(
+def test_a_request_that_its_trigger_cannot_have_cancelled_has_not_timed_out(
     on_kill: bool, cancels: bool, lose: Lose, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "TRIGGERER_CALLS_ON_KILL", on_kill)
+    monkeypatch.setattr(wait, "TRIGGERER_CALLS_ON_KILL", on_kill)
     sandbox.configure(run_seconds=60)
     run = lose(TIMEOUT, retries=0, cancel_on_timeout=cancels, meanwhile=cancelling(sandbox))
     assert "was cancelled, but not by this task" in run.error
 
 
 @needs_store
-def test_a_live_request_whose_trigger_has_crashed_is_handed_on_to_the_retry(lose: Lose, sandbox: Sandbox) -> None:
+def test_a_live_request_whose_trigger_has_crashed_is_left_to_the_retry(lose: Lose, sandbox: Sandbox) -> None:
     sandbox.configure(run_seconds=1)
     run = lose(CRASH)
     assert run.state == "success"
-    assert "cannot be looked at: its trigger has crashed" in run.error
-    assert "a retry goes on with it" in run.error
+    assert "cannot be read, and it may still run: its trigger has crashed" in run.error
+    assert "a retry waits for it again" in run.error
     assert spent(sandbox) == (1, 0)
 
 
 @pytest.mark.parametrize("arguments", [{"retries": 0}, {"durable": False}], ids=["no retry", "not durable"])
-def test_a_live_request_whose_trigger_has_crashed_is_cancelled_if_no_retry_goes_on_with_it(
+def test_a_live_request_whose_trigger_has_crashed_is_cancelled_without_a_retry(
     arguments: dict[str, Any], lose: Lose, sandbox: Sandbox, configure_at: ConfigureAt
 ) -> None:
     sandbox.configure(run_seconds=60)
     configure_at("submit", run_seconds=0)
     run = lose(CRASH, **arguments)
-    assert "cannot be looked at: its trigger has crashed" in run.error
-    assert "It was cancelled; a retry submits a new request." in run.error
+    assert "cannot be read, and it may still run: its trigger has crashed" in run.error
+    then = "to submit a new request, clear the task" if "retries" in arguments else "a retry submits a new request"
+    assert f"It was cancelled; {then}." in run.error
     assert spent(sandbox) == (1 if "retries" in arguments else 2, 1)
     assert not sandbox.alive
 
 
-def test_a_live_request_is_left_running_without_its_trigger_only_if_told_so(lose: Lose, sandbox: Sandbox) -> None:
+def test_a_live_request_without_its_trigger_runs_on_only_if_it_may_not_be_cancelled(
+    lose: Lose, sandbox: Sandbox
+) -> None:
     sandbox.configure(run_seconds=60)
     run = lose(CRASH, retries=0, cancel_on_timeout=False)
     assert "It was left running and may be paid" in run.error
     assert spent(sandbox) == (1, 0)
 
 
-def test_a_worker_that_is_killed_while_it_looks_itself_cancels_the_request(
+def test_a_worker_killed_while_it_polls_itself_cancels_the_request(
     lose: Lose, sandbox: Sandbox, listeners: list[Listener]
 ) -> None:
     def kill(entry: JournalEntry) -> None:
@@ -151,21 +156,21 @@ def lose_xcom(context: Any) -> None:
     XCom.delete(key="request_id", dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index)
 
 
-def test_a_task_that_cannot_tell_its_request_any_more_says_so(lose: Lose, sandbox: Sandbox) -> None:
+def test_a_task_that_does_not_know_its_request_any_more_says_so(lose: Lose, sandbox: Sandbox) -> None:
     run = lose(CRASH, retries=0, durable=False, meanwhile=lose_xcom)
-    assert run.error.startswith("The trigger is gone, and so is the XCom request_id.")
+    assert run.error.startswith("The trigger did not end, and the XCom request_id is missing.")
     assert actions(sandbox) == ["submit"]
 
 
 @needs_store
-def test_a_task_whose_xcom_is_gone_remembers_its_request(lose: Lose, sandbox: Sandbox) -> None:
+def test_a_task_whose_xcom_is_missing_remembers_its_request(lose: Lose, sandbox: Sandbox) -> None:
     run = lose(CRASH, retries=0, meanwhile=lose_xcom)
     assert run.state == "success", run.errors
     assert spent(sandbox) == (1, 0)
 
 
 @pytest.mark.parametrize("reason", [TIMEOUT, CRASH])
-def test_a_sensor_without_its_trigger_takes_what_has_succeeded_meanwhile(
+def test_a_sensor_without_its_trigger_takes_a_request_that_has_succeeded(
     reason: str, lose_sensor: Lose, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     run = lose_sensor(reason, output_path=str(tmp_path))
@@ -175,7 +180,7 @@ def test_a_sensor_without_its_trigger_takes_what_has_succeeded_meanwhile(
 
 
 @pytest.mark.parametrize("cancels", [True, False])
-def test_a_sensor_whose_trigger_did_not_end_in_time_has_timed_out_and_cancels_only_if_told_so(
+def test_a_sensor_whose_trigger_is_late_times_out_and_cancels_only_if_it_may(
     cancels: bool, lose_sensor: Lose, sandbox: Sandbox
 ) -> None:
     sandbox.configure(run_seconds=60)
@@ -187,20 +192,18 @@ def test_a_sensor_whose_trigger_did_not_end_in_time_has_timed_out_and_cancels_on
 
 
 @pytest.mark.parametrize("flag", ["soft_fail", "never_fail"])
-def test_a_sensor_that_may_skip_does_so_when_its_trigger_did_not_end_in_time(
-    flag: str, lose_sensor: Lose, sandbox: Sandbox
-) -> None:
+def test_a_sensor_with_soft_fail_skips_when_its_trigger_is_late(flag: str, lose_sensor: Lose, sandbox: Sandbox) -> None:
     sandbox.configure(run_seconds=60)
     assert lose_sensor(TIMEOUT, **{flag: True}).state_of("wait") == ["skipped"]
     assert len(sandbox.alive) == 1
 
 
 @pytest.mark.parametrize("cancels", [True, False])
-def test_a_sensor_whose_trigger_has_crashed_leaves_the_request_to_its_next_try(
+def test_a_sensor_whose_trigger_has_crashed_leaves_the_request_running(
     cancels: bool, lose_sensor: Lose, sandbox: Sandbox
 ) -> None:
     sandbox.configure(run_seconds=60)
     run = lose_sensor(CRASH, cancel_on_timeout=cancels)
-    assert "cannot be looked at: its trigger has crashed" in run.error
-    assert "A retry of this sensor tries it again." in run.error
+    assert "cannot be read, and it may still run: its trigger has crashed" in run.error
+    assert "To wait for it again, clear this sensor." in run.error
     assert spent(sandbox) == (1, 0)

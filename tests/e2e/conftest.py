@@ -32,7 +32,7 @@ def airflow() -> Iterator[LocalAirflow]:
                 "AIRFLOW__CORE__DAG_DISCOVERY_SAFE_MODE": "False",
                 # Workers that are frozen, and those of their retries, hold a slot each.
                 "AIRFLOW__CORE__PARALLELISM": "24",
-                # By default, nobody misses a dead worker for five minutes.
+                # By default, Airflow takes a worker for dead after five minutes.
                 "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
                 "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
             },

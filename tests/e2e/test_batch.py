@@ -1,4 +1,4 @@
-"""A hundred requests of one task: each is paid once, and none is left alone, whatever happens to the task."""
+"""A hundred requests of one task: each is paid once, and none is left running, whatever happens to the task."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_batch_that_is_killed_while_it_submits_leaves_nothing_running(trial: T
 
 @pytest.mark.every_version
 @pytest.mark.run("batch_with_retry", latency_seconds=SLOWER)
-def test_a_worker_that_dies_while_it_submits_leaves_all_that_it_has_noted_to_the_retry(trial: Trial) -> None:
+def test_a_worker_that_dies_while_it_submits_leaves_all_noted_requests_to_the_retry(trial: Trial) -> None:
     die_in_the_middle(trial)
     trial.sandbox.configure(latency_seconds=0)
     # Not earlier: what is submitted later would not end.
@@ -67,8 +67,8 @@ def test_a_triggerer_that_dies_costs_a_batch_nothing(trial: Trial, airflow: Loca
     assert_all_landed(trial.outputs)
 
 
-@pytest.mark.run("batch_in_waves", run_seconds=3)
-def test_a_batch_in_waves_never_has_more_requests_than_it_may(trial: Trial) -> None:
+@pytest.mark.run("batch_of_few_at_once", run_seconds=3)
+def test_a_batch_never_has_more_requests_alive_than_it_may(trial: Trial) -> None:
     trial.check(submits=EDITS, cancels=0, ends="success")
     assert most_alive(trial) <= 40
     assert_all_landed(trial.outputs)

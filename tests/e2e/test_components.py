@@ -9,8 +9,8 @@ import pytest
 from dev.local_airflow import LocalAirflow
 from tests.e2e.trial import Trial
 
-SPARED = "its task still waits for it"
-"""What a trigger logs that is cancelled although nobody killed its task."""
+SPARED = "still waits. Not cancelled"
+"""What a trigger logs that is cancelled although its task was not killed."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,7 +37,7 @@ def test_a_triggerer_that_is_ended_and_started_again_costs_nothing(
 
 
 @pytest.mark.run("edit")
-def test_a_triggerer_that_is_frozen_and_wakes_after_another_took_over_cancels_nothing(
+def test_a_frozen_triggerer_that_wakes_after_another_took_over_cancels_nothing(
     trial: Trial, airflow: LocalAirflow
 ) -> None:
     triggerer = trial.triggerer

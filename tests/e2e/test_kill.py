@@ -54,7 +54,7 @@ def test_a_mapped_task_that_is_marked_cancels_its_own_request_only(trial: Trial)
 
 
 @pytest.mark.run("edit")
-def test_a_deferred_task_that_is_cleared_cancels_its_request_and_submits_afresh(trial: Trial) -> None:
+def test_a_deferred_task_that_is_cleared_cancels_its_request_and_submits_again(trial: Trial) -> None:
     trial.clear_task()
 
     trial.wait_for_cancels()

@@ -1,4 +1,4 @@
-"""A task that is killed while it submits, long before Airflow tells it so, leaves no request behind."""
+"""A task that is killed while it submits, long before its process learns of that, leaves no request behind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.e2e.trial import Trial
 
 @pytest.mark.every_version
 @pytest.mark.run("edit", latency_seconds=3)
-def test_a_task_that_is_marked_while_it_submits_cancels_its_request_instead_of_deferring(trial: Trial) -> None:
+def test_a_task_marked_while_it_submits_cancels_its_request_and_does_not_defer(trial: Trial) -> None:
     trial.wait_for(lambda: trial.sandbox.paid == 1, "the submit")
     trial.mark_task("failed")
 
@@ -18,7 +18,7 @@ def test_a_task_that_is_marked_while_it_submits_cancels_its_request_instead_of_d
 
 
 @pytest.mark.run("edit_on_worker_with_retry")
-def test_a_task_that_is_cleared_while_it_waits_on_a_worker_cancels_its_request_and_submits_afresh(trial: Trial) -> None:
+def test_clearing_a_task_that_waits_on_a_worker_cancels_and_submits_again(trial: Trial) -> None:
     trial.wait_until_watched()
     trial.clear_task()
 

@@ -107,7 +107,7 @@ def test_a_batch_that_is_marked_after_its_triggerer_died_is_cancelled(trial: Tri
 
 
 def lost_submits(trial: Trial) -> int:
-    """How many submits the worker died in: nobody but the sandbox knows of their requests."""
+    """How many submits the worker died in: only the sandbox knows of their requests."""
     states = trial.outputs.glob(".odirouter/*/state*.jsonl")
     noted = "".join(path.read_text() for path in states)
     return sum(request.request_id not in noted for request in trial.sandbox.requests)

@@ -1,4 +1,4 @@
-"""A wait that is over cancels the request: nobody pays for what comes too late."""
+"""A wait that is over cancels the request: no one pays for a result that comes too late."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.e2e.trial import Trial
 
 
 @pytest.mark.run("deadline_with_retry")
-def test_a_retry_after_a_missed_deadline_submits_afresh(trial: Trial) -> None:
+def test_a_retry_after_a_missed_deadline_submits_again(trial: Trial) -> None:
     trial.wait_for(lambda: trial.sandbox.paid == 2, "the second submit")
     trial.let_requests_end()
 
@@ -18,10 +18,10 @@ def test_a_retry_after_a_missed_deadline_submits_afresh(trial: Trial) -> None:
 
 
 @pytest.mark.run("deadline")
-def test_a_request_that_misses_its_deadline_is_cancelled_and_the_task_says_what_a_retry_does(trial: Trial) -> None:
+def test_a_missed_deadline_cancels_and_the_error_says_what_to_do(trial: Trial) -> None:
     trial.check(submits=1, cancels=1, ends="failed")
     assert "did not end before its deadline" in trial.log()
-    assert "a retry submits a new request" in trial.log()
+    assert "to submit a new request, clear the task" in trial.log()
 
 
 @pytest.mark.run("short_run")

@@ -52,7 +52,7 @@ def test_blocked_content_fails_at_once_whatever_the_retries(trial: Trial) -> Non
 
 
 @pytest.mark.run("edit_with_retry")
-def test_a_request_that_somebody_else_cancels_is_submitted_again_by_the_retry(trial: Trial) -> None:
+def test_a_request_that_another_party_cancels_is_submitted_again_by_the_retry(trial: Trial) -> None:
     trial.wait_until_watched()
     [request] = trial.witness.requests
     url = f"{trial.base_url}/v1/queue/gpt_image_1_edit/requests/{request.request_id}/cancel"

@@ -36,10 +36,10 @@ def test_a_worker_that_dies_during_the_submit_submits_again_and_warns(trial: Tri
 
 
 @pytest.mark.run("refuses_lost_submits", hang=True, fault_after_effect=True, fault_actions=SUBMIT)
-def test_a_worker_that_dies_during_the_submit_does_not_submit_again_if_told_so(trial: Trial) -> None:
+def test_a_worker_that_dies_during_the_submit_does_not_submit_again_if_set_so(trial: Trial) -> None:
     trial.let_requests_end()
     trial.check(submits=1, cancels=0, ends="failed", abandoned=1)
-    assert "its fate is unknown" in trial.log(try_number=2)
+    assert "it is unknown whether the submit arrived" in trial.log(try_number=2)
 
 
 @pytest.mark.every_version
@@ -54,7 +54,7 @@ def test_a_worker_that_dies_right_after_the_submit_leaves_its_request_to_the_ret
     trial.wait_for(lambda: trial.instances[0]["try_number"] == 2, "the retry")
     trial.let_requests_end()
     trial.check(submits=1, cancels=0, ends="success")
-    assert "this one goes on with it" in trial.log(try_number=2)
+    assert "this try does not pay again" in trial.log(try_number=2)
 
 
 @pytest.mark.run("eight_pictures")
@@ -93,7 +93,7 @@ def test_a_worker_that_wakes_after_the_retry_has_taken_over_cancels_nothing(tria
     frozen = processes_of(trial)
     send(signal.SIGSTOP, frozen)
     trial.wait_for(lambda: trial.instances[0]["try_number"] == 2, "the retry")
-    trial.wait_for(lambda: "this one goes on with it" in trial.log(try_number=2), "the retry to take over")
+    trial.wait_for(lambda: "this try does not pay again" in trial.log(try_number=2), "the retry to take over")
     send(signal.SIGCONT, frozen)
     trial.wait_for(lambda: not is_alive(frozen[0]), "the end of the frozen try")
     trial.let_requests_end()

@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from airflow_provider_odirouter.sandbox import Sandbox
-from dev.local_airflow import LocalAirflow, WaitedInVainError
+from dev.local_airflow import LocalAirflow, WaitTimeoutError
+from dev.ports import LOOPBACK
 from tests.conftest import Clock
 from tests.e2e.figures import Figure, states_in_words
 from tests.e2e.witness import Ending, Witness
@@ -28,15 +29,19 @@ WITHIN = 5.0
 class Trial:
     """Starts the run when entered, and ends what is left of it at the end.
 
-    `row` names it in the table of figures; `settings` are the sandbox's.
+    `row` names it in the table of figures; `host` is the name of the sandbox's host in Airflow's connection; `settings`
+    are the sandbox's.
     """
 
-    def __init__(self, row: str, airflow: LocalAirflow, dag_id: str, folder: Path, **settings: Any) -> None:
+    def __init__(
+        self, row: str, airflow: LocalAirflow, dag_id: str, folder: Path, *, host: str = LOOPBACK, **settings: Any
+    ) -> None:
         self.row = row
         self.dag_id = dag_id
         self.run_id = ""
         self.outputs = folder
         self._airflow = airflow
+        self._host = host
         self._clock = Clock()
         self.sandbox = Sandbox(clock=self._clock, **{"queue_seconds": 0, "run_seconds": LONG, **settings})
         self.witness = Witness(self.sandbox)
@@ -52,8 +57,8 @@ class Trial:
     def __enter__(self) -> Self:
         self.go_up()
         self._conn_id = f"sandbox_{self._port}"
-        key = self.sandbox.settings.api_key
-        self._airflow.api.add_connection(self._conn_id, "odirouter", host=self.base_url, password=key)
+        key, host = self.sandbox.settings.api_key, self.base_url.replace(LOOPBACK, self._host)
+        self._airflow.api.add_connection(self._conn_id, "odirouter", host=host, password=key)
         conf = {"conn_id": self._conn_id, "output_path": str(self.outputs)}
         self.run_id = self._airflow.trigger_dag(self.dag_id, conf)
         return self
@@ -133,15 +138,15 @@ class Trial:
         return "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
 
     def wait_for(self, look: Callable[[], T], what: str, timeout: float = 120.0) -> T:
-        """Look until the answer is true, and return it."""
+        """Ask until the answer is true, and return it."""
         try:
             return self._airflow.wait_for(look, f"{what} in {self.row!r}", timeout)
-        except WaitedInVainError as error:
+        except WaitTimeoutError as error:
             error.add_note(self.witness.story())
             raise
 
     def wait_until_watched(self, requests: int | None = None) -> None:
-        """Wait until there are so many requests, one for each task instance, and somebody looks at each."""
+        """Wait until there are so many requests, one for each task instance, and each is polled."""
 
         def watched() -> bool:
             states = self.states

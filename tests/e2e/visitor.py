@@ -1,12 +1,14 @@
-"""Somebody with a browser: logs in to Airflow, opens tasks, looks at pictures."""
+"""A user with a browser: logs in to Airflow, opens tasks, looks at pictures."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
-from playwright.sync_api import Browser, Dialog, FrameLocator, Locator, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Dialog, FrameLocator, Locator, Page, Request, Route, expect, sync_playwright
 
 from dev import chromium
 from dev.local_airflow import LocalAirflow
@@ -66,6 +68,28 @@ class Visitor:
         """Change the UI's theme, which it remembers, to "light" or "dark"."""
         self.page.evaluate("theme => localStorage.setItem('theme', theme)", theme)
         self.page.reload()
+
+    @contextmanager
+    def held(self, pattern: str) -> Iterator[Callable[[], None]]:
+        """Hold what the page asks for at addresses of a pattern, until the yielded function is called."""
+        held: list[Route] = []
+        is_open = False
+
+        def hold(route: Route) -> None:
+            if is_open:
+                route.continue_()
+            else:
+                held.append(route)
+
+        def release() -> None:
+            nonlocal is_open
+            is_open = True
+            for route in held:
+                route.continue_()
+
+        self.page.route(pattern, hold)
+        yield release
+        self.page.unroute(pattern)
 
     def _note(self, request: Request) -> None:
         url = urlsplit(request.url)

@@ -17,7 +17,7 @@ class Ending(Enum):
     CANCELED = "cancelled"
     FAILED = "failed"
     FETCHED = "fetched"
-    ABANDONED = "done, but nobody came for it"
+    ABANDONED = "done, but no task fetched its result"
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Iterable
+
+import psutil
 
 from tests.e2e.trial import Trial
 
 
 def processes_of(trial: Trial) -> tuple[int, int]:
-    """The process of the task, and that of the worker which watches over it."""
+    """The process of the task, and that of its supervisor."""
     [instance] = trial.instances
     pid = int(instance["pid"])
-    return pid, int(subprocess.run(["ps", "-o", "ppid=", "-p", str(pid)], capture_output=True, check=True).stdout)
+    return pid, int(psutil.Process(pid).ppid())
 
 
 def kill(trial: Trial, *, whole_worker: bool = False) -> None:
-    """Kill a task's process; with the worker that watches over it, nobody is left to tell Airflow."""
+    """Kill a task's process; with its supervisor dead, too, no process reports that to Airflow."""
     task, supervisor = processes_of(trial)
     send(signal.SIGKILL, (supervisor, task) if whole_worker else (task,))
 
@@ -31,5 +32,4 @@ def send(number: signal.Signals, pids: Iterable[int]) -> None:
 
 def is_alive(pid: int) -> bool:
     """Whether a process has not ended."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, check=False).stdout.strip()
-    return bool(state) and not state.startswith(b"Z")
+    return bool(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)

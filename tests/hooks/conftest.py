@@ -1,4 +1,4 @@
-"""Connections to any server, servers that misbehave, and pauses that take no time."""
+"""Connections to any server, misbehaving servers, and pauses that take no time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ KEY = "sk-the-secret-key-of-these-tests"
 
 
 class Pauses:
-    """The hook's clock: a pause between two repeats moves it on, and takes no time."""
+    """The hook's clock: a pause between two repeats only moves it forward."""
 
     def __init__(self) -> None:
         self.taken: list[float] = []
@@ -74,7 +74,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
 
 @pytest.fixture
 def sandbox(pauses: Pauses) -> Sandbox:
-    """A sandbox that lives in the hook's time."""
+    """A sandbox with the hook's clock."""
     return Sandbox(queue_seconds=0, run_seconds=0, clock=pauses.time, api_key=KEY)
 
 
@@ -92,7 +92,7 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Connect:
 
 @pytest.fixture
 def logs(caplog: pytest.LogCaptureFixture) -> Iterator[Logs]:
-    """Tells what was logged, before Airflow blackens anything: by us, which it sends to structlog, and by libraries."""
+    """Returns all log lines before Airflow masks secrets: ours, which go to structlog, and those of libraries."""
     caplog.set_level(logging.INFO)
     with structlog.testing.capture_logs() as entries:
         yield lambda: [str(entry["event"]) for entry in entries] + caplog.messages
@@ -117,7 +117,7 @@ def serve() -> Iterator[Serve]:
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate of 127.0.0.1 that has signed itself, with its key behind it."""
+    """A self-signed certificate of 127.0.0.1, followed by its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "OdiRouter tests")])
     today = datetime.datetime.now(datetime.UTC)
@@ -143,7 +143,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tls(authority: Path) -> ssl.SSLContext:
-    """What a server of that certificate needs."""
+    """The TLS settings of a server with that certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(authority)
     return context

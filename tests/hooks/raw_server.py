@@ -1,4 +1,4 @@
-"""A server of a few lines, on a real socket: it answers as no well-behaved server would."""
+"""A small server on a real socket: it can answer in ways that no correct server does."""
 
 from __future__ import annotations
 
@@ -69,15 +69,15 @@ class RawServer:
 
     :param behave: Answers a call.
     :param tls: Speaks TLS, if given.
-    :param pace: Seconds that it takes to read a MiB; what may lie in the system's buffers at the end is read at once.
+    :param pace: Seconds to read a MiB; the rest in the system's buffers is read at once.
     """
 
-    def __init__(self, behave: Behaviour, tls: ssl.SSLContext | None = None, pace: float = 0) -> None:
+    def __init__(self, behave: Behaviour, tls: ssl.SSLContext | None = None, rate_limit: float = 0) -> None:
         self.received: list[Received] = []
         self.connections = 0
         self._behave = behave
         self._tls = tls
-        self._pace = pace
+        self._pace = rate_limit
         self._open: set[socket.socket] = set()
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
@@ -109,7 +109,7 @@ class RawServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Wakes up who waits: closing a socket does not.
+        # shutdown() wakes a waiting accept(); close() does not.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         with self._changed:
@@ -151,7 +151,7 @@ class RawServer:
                         self._changed.notify_all()
                     self._behave(Exchange(stream, received))
         except (OSError, ValueError):
-            pass  # The client has gone, which is what many tests are about.
+            pass  # The client has closed the connection, as many tests do.
         finally:
             stream.close()
             with self._changed:
@@ -159,7 +159,7 @@ class RawServer:
                 self._changed.notify_all()
 
 
-def _read(lines: Any, connection: int, pace: float) -> Received | None:
+def _read(lines: Any, connection: int, rate_limit: float) -> Received | None:
     first = lines.readline().decode()
     if not first:
         return None
@@ -171,5 +171,5 @@ def _read(lines: Any, connection: int, pace: float) -> Received | None:
     body, length = b"", int(headers.get("content-length", 0))
     while len(body) < length:
         body += lines.read(min(2**20, length - len(body)))
-        time.sleep(pace if length - len(body) > _BUFFERED else 0)
+        time.sleep(rate_limit if length - len(body) > _BUFFERED else 0)
     return Received(method, target, headers, body, connection)

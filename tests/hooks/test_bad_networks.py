@@ -1,4 +1,4 @@
-"""Hosts that hang, trickle, break off or talk nonsense: each call ends in time, with an error that says what it was."""
+"""Hosts that hang, send slowly, break off or send garbage: each call ends in time with a fitting error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_odirouter.errors import NoAnswerError, NotSentError, OdiRo
 from tests.hooks.conftest import Connect, Serve
 from tests.hooks.raw_server import Exchange
 
-LOOK = ("nano_banana_2", "mmsu_1")
+REQUEST = ("nano_banana_2", "mmsu_1")
 HEADERS = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
 TIMEOUT = 0.3
 
@@ -73,7 +73,7 @@ NOT_ITS_ANSWER: dict[str, bytes] = {
     "half a document": b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"status"',
     "a list": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
     "no status": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
-    "a status that is no word": b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"status":1}',
+    "a status that is not text": b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"status":1}',
     "no content": b"HTTP/1.1 204 No Content\r\n\r\n",
     "not modified": b"HTTP/1.1 304 Not Modified\r\n\r\n",
     "a page that forbids": b"HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\n\r\nno!!",
@@ -83,58 +83,58 @@ NOT_ITS_ANSWER: dict[str, bytes] = {
 
 class TestOnAWorker:
     @pytest.mark.parametrize("name", SLOW)
-    def test_a_slow_host_is_left_in_time(self, connect: Connect, serve: Serve, name: str) -> None:
+    def test_a_slow_host_times_out(self, connect: Connect, serve: Serve, name: str) -> None:
         hook = connect(serve(SLOW[name]).base_url, timeout=TIMEOUT)
 
         with pytest.raises(NoAnswerError):
-            hook.get_status(*LOOK)
+            hook.get_status(*REQUEST)
 
     @pytest.mark.parametrize("name", SLOW)
-    def test_a_slow_host_is_left_in_time_over_tls_too(
+    def test_a_slow_host_times_out_over_tls(
         self, connect: Connect, serve: Serve, tls: ssl.SSLContext, name: str
     ) -> None:
         hook = connect(serve(SLOW[name], tls=tls).base_url, timeout=TIMEOUT, verify=False)
 
         with pytest.raises(NoAnswerError):
-            hook.get_status(*LOOK)
+            hook.get_status(*REQUEST)
 
     @pytest.mark.parametrize("name", BROKEN)
-    def test_a_broken_answer_is_no_answer(self, connect: Connect, serve: Serve, name: str) -> None:
+    def test_an_incomplete_answer_is_a_no_answer_error(self, connect: Connect, serve: Serve, name: str) -> None:
         with pytest.raises(NoAnswerError, match=r"127\.0\.0\.1 gave no whole answer to the status of nano_banana_2"):
-            connect(serve(then_hang_up(BROKEN[name])).base_url).get_status(*LOOK)
+            connect(serve(then_hang_up(BROKEN[name])).base_url).get_status(*REQUEST)
 
     @pytest.mark.parametrize("name", NOT_ITS_ANSWER)
-    def test_an_answer_that_is_not_the_apis_is_not_read_as_one(self, connect: Connect, serve: Serve, name: str) -> None:
+    def test_an_answer_that_is_not_the_apis_is_unreadable(self, connect: Connect, serve: Serve, name: str) -> None:
         with pytest.raises(UnreadableAnswerError, match="is not OdiRouter's"):
-            connect(serve(then_hang_up(NOT_ITS_ANSWER[name])).base_url).get_status(*LOOK)
+            connect(serve(then_hang_up(NOT_ITS_ANSWER[name])).base_url).get_status(*REQUEST)
 
-    def test_a_refused_connection_was_never_open(self, connect: Connect) -> None:
+    def test_a_refused_connection_is_a_not_sent_error(self, connect: Connect) -> None:
         with pytest.raises(NotSentError, match=r"No connection to 127\.0\.0\.1 could be opened for the status"):
-            connect("http://127.0.0.1:1/model").get_status(*LOOK)
+            connect("http://127.0.0.1:1/model").get_status(*REQUEST)
 
 
 class TestInTheTriggerer:
     @pytest.mark.parametrize("name", SLOW)
-    async def test_a_slow_host_is_left_in_time(self, connect: Connect, serve: Serve, name: str) -> None:
+    async def test_a_slow_host_times_out(self, connect: Connect, serve: Serve, name: str) -> None:
         hook = connect(serve(SLOW[name]).base_url, timeout=TIMEOUT)
 
         with pytest.raises(NoAnswerError):
-            await hook.aget_status(*LOOK)
+            await hook.aget_status(*REQUEST)
 
     @pytest.mark.parametrize("name", BROKEN)
-    async def test_a_broken_answer_is_no_answer(self, connect: Connect, serve: Serve, name: str) -> None:
+    async def test_an_incomplete_answer_is_a_no_answer_error(self, connect: Connect, serve: Serve, name: str) -> None:
         with pytest.raises(NoAnswerError, match=r"127\.0\.0\.1 gave no whole answer to the status of nano_banana_2"):
-            await connect(serve(then_hang_up(BROKEN[name])).base_url).aget_status(*LOOK)
+            await connect(serve(then_hang_up(BROKEN[name])).base_url).aget_status(*REQUEST)
 
     @pytest.mark.parametrize("name", NOT_ITS_ANSWER)
-    async def test_an_answer_that_is_not_the_apis_is_not_read_as_one(
+    async def test_an_answer_that_is_not_the_apis_is_unreadable(
         self, connect: Connect, serve: Serve, name: str
     ) -> None:
         with pytest.raises(UnreadableAnswerError, match="is not OdiRouter's"):
-            await connect(serve(then_hang_up(NOT_ITS_ANSWER[name])).base_url).aget_status(*LOOK)
+            await connect(serve(then_hang_up(NOT_ITS_ANSWER[name])).base_url).aget_status(*REQUEST)
 
     @pytest.mark.parametrize("base_url", ["http://127.0.0.1:1/model", "http://nonexistent.invalid/model"])
-    async def test_a_host_that_cannot_be_reached_is_a_passing_error(
+    async def test_an_unreachable_host_is_a_transient_error(
         self, connect: Connect, base_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         import socket
@@ -146,6 +146,6 @@ class TestInTheTriggerer:
             monkeypatch.setattr(socket, "getaddrinfo", fail)
 
         with pytest.raises(OdiRouterError) as caught:
-            await connect(base_url).aget_status(*LOOK)
+            await connect(base_url).aget_status(*REQUEST)
 
-        assert caught.value.passing
+        assert caught.value.is_transient

@@ -1,4 +1,4 @@
-"""Host, port, schema and path, in all forms in which Airflow takes a connection: what is given is used, or refused."""
+"""Host, port, schema and path in all forms that Airflow accepts: each part is used or refused."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def base_url(fields: Fields) -> str:
     ],
     ids=str,
 )
-def test_what_is_given_is_used_in_whichever_field_it_stands(fields: Fields, expected: str) -> None:
+def test_each_part_may_be_in_any_of_its_fields(fields: Fields, expected: str) -> None:
     assert base_url(fields) == expected
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "message"),
     [
         ({"host": "http://127.0.0.1:1", "port": 2}, "port field contradict each other (1, 2)"),
         ({"host": "127.0.0.1:1", "port": 2}, "port field contradict each other (1, 2)"),
@@ -77,8 +77,8 @@ def test_what_is_given_is_used_in_whichever_field_it_stands(fields: Fields, expe
         ({"host": "http://h/model", "schema": "other"}, "schema field contradict each other"),
         ({"host": "h/model", "schema": "other"}, "schema field contradict each other"),
         ({"schema": "http"}, "host field is empty"),
-        ({"host": "h", "schema": "http://other.example/model"}, "belongs into its host field"),
-        ({"host": "h", "schema": "ftp://"}, "belongs into its host field"),
+        ({"host": "h", "schema": "http://other.example/model"}, "put a URL into its host field"),
+        ({"host": "h", "schema": "ftp://"}, "put a URL into its host field"),
         ({"host": "h", "port": 0}, "port must be a number"),
         ({"host": "h", "port": 65536}, "port must be a number"),
         ({"host": "h", "port": -1}, "port must be a number"),
@@ -101,11 +101,11 @@ def test_what_is_given_is_used_in_whichever_field_it_stands(fields: Fields, expe
     ],
     ids=str,
 )
-def test_what_contradicts_is_refused(fields: Fields, words: str) -> None:
+def test_contradicting_fields_are_refused(fields: Fields, message: str) -> None:
     with pytest.raises(ValueError, match=r"^its ") as caught:
         base_url(fields)
 
-    assert words in str(caught.value)
+    assert message in str(caught.value)
 
 
 class TestWhoGetsTheKey:
@@ -121,7 +121,7 @@ class TestWhoGetsTheKey:
 
     @pytest.fixture(params=["environment", "json", "uri"])
     def stored(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[Fields], None]:
-        """Stores fields in the ways in which Airflow itself writes a connection down."""
+        """Writes a connection in each form that Airflow itself writes."""
 
         def store(fields: Fields) -> None:
             document = {"conn_type": "odirouter", "password": KEY, **fields}
@@ -148,7 +148,7 @@ class TestWhoGetsTheKey:
         ],
         ids=str,
     )
-    async def test_the_host_that_the_test_button_names_and_no_other(
+    async def test_only_the_host_that_the_test_button_names_gets_it(
         self, stored: Callable[[Fields], None], named: RawServer, other: RawServer, fields: Fields
     ) -> None:
         stored(filled(fields, named, other))
@@ -176,7 +176,7 @@ class TestWhoGetsTheKey:
         ],
         ids=str,
     )
-    async def test_nobody_if_the_connection_contradicts_itself(
+    async def test_no_host_gets_it_if_the_connection_contradicts_itself(
         self, stored: Callable[[Fields], None], named: RawServer, other: RawServer, fields: Fields
     ) -> None:
         stored(filled(fields, named, other))
@@ -203,7 +203,7 @@ class TestWhoGetsTheKey:
             "odirouter://http://:{key}@127.0.0.1:{port}/model?__extra__=%7B%22timeout%22%3A+5%7D",
         ],
     )
-    def test_a_uri_says_plain_http_in_each_way_that_airflow_has(
+    def test_a_uri_can_name_plain_http_in_all_forms(
         self, uri: str, named: RawServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("AIRFLOW_CONN_MINE", uri.format(key=KEY, port=named.port))
@@ -215,7 +215,7 @@ class TestWhoGetsTheKey:
         assert named.received[0].headers["authorization"] == f"Bearer {KEY}"
 
     @pytest.mark.parametrize("kind", ["odirouter+http", "odirouter-http", "http", "https"])
-    def test_a_uri_of_another_type_is_refused_as_its_scheme_would_be_passed_over(
+    def test_a_uri_whose_scheme_would_be_ignored_is_refused(
         self, kind: str, named: RawServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("AIRFLOW_CONN_MINE", f"{kind}://:{KEY}@127.0.0.1:{named.port}/model")
@@ -233,17 +233,17 @@ def filled(fields: Fields, named: RawServer, other: RawServer) -> Fields:
 
 
 class TestPlainHttp:
-    """A host that speaks no TLS, where the connection means TLS."""
+    """A host without TLS, while the connection expects TLS."""
 
-    MEANT = "If the host speaks plain HTTP, say so"
+    MEANT = "should the host begin with http://"
 
     @pytest.fixture
     def plain(self) -> Iterator[Callable[[bytes], OdiRouterHook]]:
-        """Starts a host that says something to whoever connects, and hangs up."""
+        """Starts a host that sends something to each client, and closes the connection."""
         with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as listener:
 
             def serve(answer: bytes) -> None:
-                with suppress(OSError):  # when the listener ends, or the client is faster
+                with suppress(OSError):  # the listener ends, or the client closes first
                     while True:
                         peer, _ = listener.accept()
                         with peer, suppress(OSError):
@@ -262,16 +262,16 @@ class TestPlainHttp:
 
     @pytest.mark.usefixtures("pauses")
     @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", b""])
-    def test_the_error_asks_whether_http_was_meant(
-        self, plain: Callable[[bytes], OdiRouterHook], answer: bytes
-    ) -> None:
+    def test_the_error_suggests_plain_http(self, plain: Callable[[bytes], OdiRouterHook], answer: bytes) -> None:
         hook = plain(answer)
 
         with pytest.raises(NotSentError, match=self.MEANT):
             hook.submit("e", {})
         assert self.MEANT in hook.test_connection()[1]
 
-    async def test_in_the_triggerer_too(self, plain: Callable[[bytes], OdiRouterHook]) -> None:
+    async def test_the_error_in_the_triggerer_suggests_plain_http(
+        self, plain: Callable[[bytes], OdiRouterHook]
+    ) -> None:
         hook = plain(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
 
         with pytest.raises(NoAnswerError, match=self.MEANT):

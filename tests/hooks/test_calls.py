@@ -1,4 +1,4 @@
-"""Looks, results and cancels on a worker: they may be repeated, and are, as far as it helps."""
+"""Polls, results and cancels on a worker, and how they are repeated."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from airflow_provider_odirouter.errors import (
     ServiceError,
     UnreadableAnswerError,
 )
+from airflow_provider_odirouter.hooks import odirouter
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.models import CancelOutcome, RequestResult, RequestState, RequestStatus
 from airflow_provider_odirouter.sandbox import Sandbox
@@ -28,7 +29,7 @@ ENDPOINT = "nano_banana_2"
 
 @pytest.fixture
 def request_id(hook: OdiRouterHook) -> str:
-    """A request that has ended well."""
+    """A request that succeeded."""
     return hook.submit(ENDPOINT, {"prompt": "A blue cup"}).request_id
 
 
@@ -37,7 +38,7 @@ def count(sandbox: Sandbox, action: str) -> int:
 
 
 class TestStatus:
-    def test_moves_from_the_queue_to_the_end(self, hook: OdiRouterHook, sandbox: Sandbox, pauses: Pauses) -> None:
+    def test_goes_from_the_queue_to_success(self, hook: OdiRouterHook, sandbox: Sandbox, pauses: Pauses) -> None:
         sandbox.configure(queue_seconds=10, run_seconds=10)
         request_id = hook.submit(ENDPOINT, {"prompt": "A blue cup"}).request_id
         states = []
@@ -69,7 +70,7 @@ class TestStatus:
             ({"not_found_seconds": 60}, RequestNotFoundError),
         ],
     )
-    def test_is_one_look_whoever_waits_decides_on_the_next(
+    def test_is_sent_once_and_not_repeated(
         self, hook: OdiRouterHook, sandbox: Sandbox, pauses: Pauses, settings: dict[str, Any], error: type[Exception]
     ) -> None:
         sandbox.configure(not_found_seconds=settings.pop("not_found_seconds", 0))
@@ -92,7 +93,7 @@ class TestResult:
         assert isinstance(result, RequestResult)
         assert [f"/{number}." in output.url for number, output in enumerate(result.outputs)] == [True] * 3
 
-    def test_is_a_status_before_the_end(self, hook: OdiRouterHook, sandbox: Sandbox) -> None:
+    def test_is_a_status_while_the_request_runs(self, hook: OdiRouterHook, sandbox: Sandbox) -> None:
         sandbox.configure(queue_seconds=10)
         request_id = hook.submit(ENDPOINT, {"prompt": "A blue cup"}).request_id
 
@@ -111,7 +112,7 @@ class TestResult:
             {"drop_next": 2, "drop_mode": "half"},
         ],
     )
-    def test_is_asked_for_again_after_what_passes(
+    def test_is_fetched_again_after_a_transient_error(
         self, hook: OdiRouterHook, sandbox: Sandbox, pauses: Pauses, request_id: str, settings: dict[str, Any]
     ) -> None:
         sandbox.configure(**settings)
@@ -119,7 +120,7 @@ class TestResult:
         assert isinstance(hook.get_result(ENDPOINT, request_id), RequestResult)
         assert pauses.taken
 
-    def test_is_asked_for_again_while_the_request_is_not_known_everywhere(
+    def test_is_fetched_again_while_the_request_is_not_found(
         self, hook: OdiRouterHook, sandbox: Sandbox, pauses: Pauses
     ) -> None:
         sandbox.configure(not_found_seconds=5)
@@ -128,7 +129,7 @@ class TestResult:
         assert isinstance(hook.get_result(ENDPOINT, request_id), RequestResult)
         assert pauses.total >= 4
 
-    def test_is_given_up_after_five_minutes(
+    def test_is_fetched_for_at_most_five_minutes(
         self, hook: OdiRouterHook, sandbox: Sandbox, pauses: Pauses, request_id: str
     ) -> None:
         sandbox.configure(server_errors=None)
@@ -139,8 +140,29 @@ class TestResult:
         assert 200 <= pauses.total <= 300
         assert max(pauses.taken) <= 45
 
+    def test_that_is_not_there_yet_is_fetched_again_for_minutes(
+        self, hook: OdiRouterHook, sandbox: Sandbox, pauses: Pauses, request_id: str
+    ) -> None:
+        sandbox.configure(result_pending=5)
+        assert isinstance(hook.get_result(ENDPOINT, request_id), RequestResult)
+
+        sandbox.configure(result_pending=None)
+        before = pauses.total
+        with pytest.raises(ServiceError, match="OdiRouter says: “Request is still in progress”"):
+            hook.get_result(ENDPOINT, request_id)
+        assert 200 <= pauses.total - before <= 300
+
+    def test_may_hold_files_that_are_larger_than_any_other_answer(
+        self, hook: OdiRouterHook, sandbox: Sandbox, request_id: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(odirouter, "MAX_ANSWER_BYTES", 10_000)
+        sandbox.configure(result_shape="data_url")
+        result = hook.get_result(ENDPOINT, request_id)
+        assert isinstance(result, RequestResult)
+        assert len(result.outputs[0].url) > 10_000
+
     @pytest.mark.parametrize("shape", ["no_url", "none"])
-    def test_without_a_picture_is_an_error_that_no_repeat_cures(
+    def test_without_a_picture_is_not_fetched_again(
         self, hook: OdiRouterHook, sandbox: Sandbox, request_id: str, shape: str
     ) -> None:
         sandbox.configure(result_shape=shape)
@@ -170,13 +192,13 @@ class TestCancel:
         assert hook.cancel(ENDPOINT, request_id) is CancelOutcome.REQUESTED
         assert hook.get_status(ENDPOINT, request_id).state is RequestState.CANCELED
 
-    def test_that_comes_too_late_is_no_error(self, hook: OdiRouterHook, request_id: str) -> None:
+    def test_that_comes_too_late_is_not_an_error(self, hook: OdiRouterHook, request_id: str) -> None:
         assert hook.cancel(ENDPOINT, request_id) is CancelOutcome.ALREADY_COMPLETED
 
-    def test_of_an_unknown_request_is_no_error(self, hook: OdiRouterHook) -> None:
+    def test_of_an_unknown_request_is_not_an_error(self, hook: OdiRouterHook) -> None:
         assert hook.cancel(ENDPOINT, "mmsu_unknown") is CancelOutcome.NOT_FOUND
 
-    def test_that_the_endpoint_does_not_offer_is_no_error(
+    def test_that_the_endpoint_does_not_support_is_not_an_error(
         self, hook: OdiRouterHook, sandbox: Sandbox, request_id: str
     ) -> None:
         sandbox.configure(cancel_supported=False)
@@ -187,7 +209,7 @@ class TestCancel:
         "settings",
         [{"server_errors": 2}, {"drop_next": 2}, {"drop_next": 1, "drop_mode": "half"}],
     )
-    def test_is_sent_again_after_what_passes(
+    def test_is_sent_again_after_a_transient_error(
         self, hook: OdiRouterHook, sandbox: Sandbox, pauses: Pauses, settings: dict[str, Any]
     ) -> None:
         sandbox.configure(run_seconds=600)
@@ -197,7 +219,7 @@ class TestCancel:
         assert hook.cancel(ENDPOINT, request_id) is CancelOutcome.REQUESTED
         assert sandbox.requests[0].cancel_requested
 
-    def test_is_given_up_after_twenty_seconds(
+    def test_is_sent_again_for_at_most_20_seconds(
         self, hook: OdiRouterHook, sandbox: Sandbox, pauses: Pauses, request_id: str
     ) -> None:
         sandbox.configure(server_errors=None)
@@ -223,7 +245,7 @@ class TestRateLimit:
     def limit(exchange: Exchange) -> None:
         exchange.answer_json({"error": "slow down"}, status="429 Too Many Requests", retry_after="7")
 
-    def test_is_left_to_whoever_waits_for_the_next_look(self, connect: Connect, serve: Serve, pauses: Pauses) -> None:
+    def test_does_not_repeat_a_poll(self, connect: Connect, serve: Serve, pauses: Pauses) -> None:
         with pytest.raises(RateLimitedError) as caught:
             connect(serve(self.limit).base_url).get_status(ENDPOINT, "mmsu_1")
 
@@ -239,7 +261,7 @@ class TestRateLimit:
 
 
 class TestAnswers:
-    def test_compressed_ones_are_read_though_none_is_asked_for(self, connect: Connect, serve: Serve) -> None:
+    def test_a_compressed_one_is_read(self, connect: Connect, serve: Serve) -> None:
         body = gzip.compress(b'{"status": "IN_PROGRESS"}')
         server = serve(lambda exchange: exchange.answer(body, content_encoding="gzip"))
 
@@ -247,9 +269,7 @@ class TestAnswers:
         assert server.received[0].headers["accept-encoding"] == "identity"
 
     @pytest.mark.parametrize("encoding", [None, "gzip"])
-    def test_those_of_more_than_16_mib_are_not_taken_in(
-        self, connect: Connect, serve: Serve, encoding: str | None
-    ) -> None:
+    def test_one_of_more_than_16_mib_is_refused(self, connect: Connect, serve: Serve, encoding: str | None) -> None:
         body = b'{"status": "IN_QUEUE", "logs": "' + b" " * 16 * 2**20 + b'"}'
         headers = {"content_encoding": encoding} if encoding else {}
         sent = gzip.compress(body, 1) if encoding else body
@@ -258,27 +278,27 @@ class TestAnswers:
         with pytest.raises(UnreadableAnswerError, match=r"more than 16,777,216 bytes"):
             connect(server.base_url).get_status(ENDPOINT, "mmsu_1")
 
-    def test_those_of_nearly_16_mib_are_read(self, connect: Connect, serve: Serve) -> None:
+    def test_one_of_nearly_16_mib_is_read(self, connect: Connect, serve: Serve) -> None:
         body = b'{"status": "IN_QUEUE", "logs": "' + b" " * (16 * 2**20 - 64) + b'"}'
         server = serve(lambda exchange: exchange.answer(body))
 
         assert connect(server.base_url).get_status(ENDPOINT, "mmsu_1").state is RequestState.IN_QUEUE
 
-    def test_a_warning_tells_of_each_repeat(
+    def test_each_repeat_logs_a_warning(
         self, hook: OdiRouterHook, sandbox: Sandbox, request_id: str, logs: Logs
     ) -> None:
         sandbox.configure(server_errors=2)
 
         hook.get_result(ENDPOINT, request_id)
 
-        warnings = [text for text in logs() if "repeated" in text]
+        warnings = [text for text in logs() if "sent again" in text]
         assert len(warnings) == 2
-        assert all("The result is repeated in" in warning and request_id in warning for warning in warnings)
+        assert all("The result call is sent again in" in warning and request_id in warning for warning in warnings)
 
-    def test_a_twin_speaks_of_the_same_request(self, hook: OdiRouterHook, request_id: str) -> None:
-        assert hook.twin().get_status(ENDPOINT, request_id).state is RequestState.SUCCEEDED
+    def test_a_hook_with_its_own_client_polls_the_same_request(self, hook: OdiRouterHook, request_id: str) -> None:
+        assert hook.with_own_client().get_status(ENDPOINT, request_id).state is RequestState.SUCCEEDED
 
-    def test_unknown_fields_and_words_are_no_error(self, connect: Connect, serve: Serve) -> None:
+    def test_unknown_fields_and_statuses_are_not_an_error(self, connect: Connect, serve: Serve) -> None:
         server = serve(lambda exchange: exchange.answer_json({**IN_QUEUE, "status": "WARMING_UP", "mood": "good"}))
 
         assert connect(server.base_url).get_status(ENDPOINT, "mmsu_1").state is RequestState.UNKNOWN

@@ -1,4 +1,4 @@
-"""The connection form: what the hook tells Airflow 3.1, what the provider tells newer ones, and what Airflow reads."""
+"""The connection form: from the hook for Airflow 3.1, from the provider info for newer versions."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from airflow_provider_odirouter import __version__
 from airflow_provider_odirouter.get_provider_info import CONNECTION_TYPE, get_provider_info
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 
+pytestmark = pytest.mark.every_version
+
 
 def schema(name: str) -> Any:
     return json.loads(importlib.resources.files("airflow").joinpath(name).read_text())
@@ -25,7 +27,7 @@ def schema(name: str) -> Any:
 
 @pytest.fixture(scope="module")
 def form() -> Any:
-    """The form as Airflow's API server hands it to the browser; it can be asked for once in a process."""
+    """The form as Airflow's API server sends it to the browser; a process can ask for it once."""
     code = """
 from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 (form,) = [hook for hook in HookMetaService.hook_meta_data() if hook.connection_type == "odirouter"]
@@ -35,11 +37,11 @@ print(form.model_dump_json())
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_the_provider_info_obeys_airflows_schema() -> None:
+def test_the_provider_info_follows_airflows_schema() -> None:
     jsonschema.validate(get_provider_info(), schema("provider_info.schema.json"))
 
 
-def test_the_field_behaviour_obeys_airflows_schema() -> None:
+def test_the_field_behaviour_follows_airflows_schema() -> None:
     jsonschema.validate(OdiRouterHook.get_ui_field_behaviour(), schema("customized_form_field_behaviours.schema.json"))
 
 
@@ -66,7 +68,7 @@ def test_the_hook_takes_the_connection_under_the_name_that_airflow_uses() -> Non
     assert parameters[OdiRouterHook.conn_name_attr].default == OdiRouterHook.default_conn_name
 
 
-def test_the_form_asks_for_key_and_base_url_alone(form: Any) -> None:
+def test_the_form_asks_only_for_key_and_base_url(form: Any) -> None:
     fields = form["standard_fields"]
 
     assert fields["password"]["title"] == "API key"
@@ -99,7 +101,7 @@ def test_airflow_31_finds_the_form_in_the_hooks_own_class() -> None:
 
 
 def test_hook_and_provider_info_describe_the_same_form(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Airflow 3.1 reads the hook, with stand-ins for wtforms; what it calls is tried here in every version.
+    # Airflow 3.1 calls these methods, with stand-ins for wtforms; every version tests them.
     def field(kind: str) -> Any:
         return lambda label, description: {"kind": kind, "label": label, "description": description}
 

@@ -1,4 +1,4 @@
-"""Downloads reach public addresses alone: checked at the connected peer of the link and of each redirect."""
+"""Downloads reach public addresses only: the peer of each connection is checked, also after redirects."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 
 from airflow_provider_odirouter.errors import LandingError, NotSentError, OdiRouterError, PrivateAddressError
 from airflow_provider_odirouter.hooks import downloads
+from airflow_provider_odirouter.hooks.connection import ConnectionSettings
 from airflow_provider_odirouter.hooks.destinations import is_private_host, is_public, literal_address
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
-from airflow_provider_odirouter.hooks.settings import ConnectionSettings
 from tests.hooks.conftest import KEY, Connect, Pauses, Serve
 from tests.hooks.raw_server import RawServer
 from tests.shown import all_shown
@@ -28,7 +28,7 @@ Names = dict[str, list[str]]
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Names:
-    """What names are looked up as: a list gives its next answer, and its last one again and again."""
+    """The results of DNS lookups: each lookup takes the next answer of a list, and the last one repeatedly."""
     known: Names = {"odirouter.ai": [PUBLIC]}
     ask = socket.getaddrinfo
 
@@ -36,7 +36,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Names:
         if answers := known.get(host):
             host = answers.pop(0) if len(answers) > 1 else answers[0]
         if host != "localhost" and literal_address(host) is None:
-            raise socket.gaierror(f"{host} is looked up nowhere")
+            raise socket.gaierror(f"{host} has no address")
         return ask(host, *arguments, **keywords)
 
     monkeypatch.setattr(socket, "getaddrinfo", answer)
@@ -84,7 +84,7 @@ class TestPeer:
             "user:word@127.0.0.1",
         ],
     )
-    def test_an_address_that_is_not_public_is_sent_nothing(
+    def test_nothing_is_sent_to_an_address_that_is_not_public(
         self, monkeypatch: pytest.MonkeyPatch, connect: Connect, files: RawServer, pauses: Pauses, host: str
     ) -> None:
         monkeypatch.setattr(downloads, "is_private_host", lambda name: name != "odirouter.ai")
@@ -95,7 +95,7 @@ class TestPeer:
         assert files.received == []
         assert files.wait_until_all_are_gone()
         assert pauses.taken == []
-        assert not caught.value.passing
+        assert not caught.value.is_transient
         assert not caught.value.retry_helps
         assert not caught.value.request_over
         assert isinstance(caught.value, LandingError)
@@ -104,19 +104,17 @@ class TestPeer:
         assert "allow_private_downloads" in str(caught.value)
         assert "user:word" not in str(caught.value)
 
-    def test_a_name_that_means_such_an_address_is_named_with_it(
+    def test_the_error_names_the_host_and_its_address(
         self, hook: OdiRouterHook, names: Names, files: RawServer
     ) -> None:
         names["cdn.example"] = ["127.0.0.1"]
 
-        with pytest.raises(PrivateAddressError, match=r"is at cdn\.example, which is 127\.0\.0\.1: that is no public"):
+        with pytest.raises(PrivateAddressError, match=r"is at cdn\.example \(127\.0\.0\.1\), which is not a public"):
             download(hook, f"http://cdn.example:{files.port}/a.png")
 
         assert files.received == []
 
-    def test_what_a_name_meant_before_the_connection_does_not_count(
-        self, hook: OdiRouterHook, names: Names, files: RawServer
-    ) -> None:
+    def test_an_earlier_lookup_does_not_count(self, hook: OdiRouterHook, names: Names, files: RawServer) -> None:
         names["cdn.example"] = [PUBLIC, "127.0.0.1"]
         assert socket.getaddrinfo("cdn.example", None)[0][4][0] == PUBLIC
 
@@ -126,7 +124,7 @@ class TestPeer:
         assert files.received == []
 
     @pytest.mark.parametrize("scheme", ["http", "https"])
-    def test_not_one_byte_is_sent_not_even_of_tls_nor_over_ipv6(self, hook: OdiRouterHook, scheme: str) -> None:
+    def test_not_one_byte_is_sent_over_tls_or_ipv6(self, hook: OdiRouterHook, scheme: str) -> None:
         with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
             with pytest.raises(PrivateAddressError, match="::1"):
                 download(hook, f"{scheme}://[::1]:{server.getsockname()[1]}/a.png")
@@ -134,9 +132,7 @@ class TestPeer:
             with peer:
                 assert peer.recv(1) == b""
 
-    def test_it_is_refused_in_the_middle_of_a_landing_in_the_same_way(
-        self, hook: OdiRouterHook, files: RawServer
-    ) -> None:
+    def test_landing_refuses_such_an_address(self, hook: OdiRouterHook, files: RawServer) -> None:
         caught: list[BaseException] = []
 
         def land() -> None:
@@ -154,11 +150,11 @@ class TestPeer:
         assert [type(error) for error in caught] == [PrivateAddressError] * 4
         assert files.received == []
 
-    def test_an_address_where_nothing_listens_is_gone_as_any_other(self, hook: OdiRouterHook, pauses: Pauses) -> None:
+    def test_a_closed_port_at_such_an_address_is_a_not_sent_error(self, hook: OdiRouterHook, pauses: Pauses) -> None:
         with pytest.raises(NotSentError):
             download(hook, "http://127.0.0.1:1/a.png")
 
-    def test_no_frame_and_no_cause_shows_the_key(self, hook: OdiRouterHook, files: RawServer) -> None:
+    def test_neither_a_frame_nor_a_cause_shows_the_key(self, hook: OdiRouterHook, files: RawServer) -> None:
         with pytest.raises(PrivateAddressError) as caught:
             download(hook, f"{files.origin}/a.png")
 
@@ -169,32 +165,32 @@ class TestExceptions:
     @pytest.mark.parametrize(
         "base_url", ["http://127.0.0.1:9/model", "http://localhost:9/model", "http://[::1]:9/model"]
     )
-    def test_a_service_at_such_an_address_has_its_files_there(
+    def test_a_service_at_such_an_address_may_have_its_files_there(
         self, connect: Connect, files: RawServer, base_url: str
     ) -> None:
         assert download(connect(base_url), f"{files.origin}/a.png") == b"file"
 
-    def test_a_service_whose_name_means_such_an_address_too(
+    def test_a_service_whose_name_resolves_to_such_an_address_may(
         self, connect: Connect, files: RawServer, names: Names
     ) -> None:
         names["odirouter.internal"] = ["10.0.0.5"]
 
         assert download(connect("http://odirouter.internal/model"), f"{files.origin}/a.png") == b"file"
 
-    def test_the_connection_may_allow_it_and_then_no_name_is_looked_up(
+    def test_the_connection_may_allow_it_without_a_lookup(
         self, files: RawServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(downloads, "is_private_host", None)
 
         assert download(allowing(), f"{files.origin}/a.png") == b"file"
 
-    def test_a_service_whose_name_cannot_be_looked_up_is_taken_for_public(
+    def test_a_service_whose_lookup_fails_counts_as_public(
         self, connect: Connect, files: RawServer, names: Names
     ) -> None:
         with pytest.raises(PrivateAddressError):
             download(connect("https://unknown.example/model"), f"{files.origin}/a.png")
 
-    def test_a_lookup_that_hangs_holds_up_nobody(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_lookup_that_hangs_is_abandoned(self, monkeypatch: pytest.MonkeyPatch) -> None:
         answer = threading.Event()
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_: answer.wait(60) and [])
 
@@ -215,15 +211,13 @@ class TestRedirects:
 
     @pytest.fixture
     def proxy(self, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> RawServer:
-        """The way to a public host; what is below ``internal`` is reached without it."""
+        """The proxy to public hosts; hosts below ``internal`` are reached without it."""
         proxy = serve(lambda exchange: exchange.answer(b"file", status=self.status, location=self.location))
         monkeypatch.setenv("HTTP_PROXY", proxy.origin)
         monkeypatch.setenv("NO_PROXY", "internal,127.0.0.1")
         return proxy
 
-    def test_behind_a_proxy_a_file_is_fetched_wherever_the_proxy_is(
-        self, hook: OdiRouterHook, proxy: RawServer
-    ) -> None:
+    def test_with_a_proxy_the_proxys_own_address_does_not_count(self, hook: OdiRouterHook, proxy: RawServer) -> None:
         self.status = "200 OK"
 
         assert download(hook, "http://cdn.example/a.png") == b"file"
@@ -231,7 +225,7 @@ class TestRedirects:
     @pytest.mark.parametrize(
         "host", ["127.0.0.2", "169.254.169.254", "[fd00:ec2::254]", "10.1", "2852039166", "localhost", "a.localhost."]
     )
-    def test_behind_a_proxy_an_address_in_the_link_is_refused_unasked(
+    def test_with_a_proxy_an_address_in_the_link_is_refused(
         self, hook: OdiRouterHook, proxy: RawServer, host: str
     ) -> None:
         with pytest.raises(PrivateAddressError):
@@ -275,13 +269,13 @@ class TestRedirects:
     ) -> None:
         self.location = location
 
-        with pytest.raises(LandingError, match=r"cdn\.example redirects the download, and the link .* is no http"):
+        with pytest.raises(LandingError, match=r"cdn\.example redirects the download, and the link .* is not an http"):
             download(hook, "http://cdn.example/a.png")
 
         assert len(proxy.received) == 1
 
     @pytest.mark.parametrize("location", ["data:image/png;base64,AA", "mailto:a@b", "http://cdn.example:port/"])
-    def test_a_redirect_that_cannot_be_read_is_an_error_of_ours(
+    def test_an_invalid_redirect_is_an_error_of_ours(
         self, connect: Connect, proxy: RawServer, pauses: Pauses, location: str
     ) -> None:
         self.location = location
@@ -292,7 +286,7 @@ class TestRedirects:
         with pytest.raises(OdiRouterError):
             hook.get_status(ENDPOINT, ID)
 
-    def test_redirects_end(self, connect: Connect, serve: Serve, pauses: Pauses) -> None:
+    def test_redirects_are_limited(self, connect: Connect, serve: Serve, pauses: Pauses) -> None:
         server = serve(lambda exchange: exchange.answer(status="302 Found", location="?again"))
 
         with pytest.raises(LandingError, match="redirects the download more than 10 times"):
@@ -302,7 +296,7 @@ class TestRedirects:
         assert pauses.taken == []
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-    def test_a_redirect_is_fetched_without_the_key(self, connect: Connect, serve: Serve, status: int) -> None:
+    def test_a_redirect_is_followed_without_the_key(self, connect: Connect, serve: Serve, status: int) -> None:
         target = serve(lambda exchange: exchange.answer(b"file"))
         server = serve(
             lambda exchange: exchange.answer(status=f"{status} Moved", location=f"{target.origin}/b%2Fc.png?s=1%2B1")
@@ -315,12 +309,12 @@ class TestRedirects:
         assert "authorization" not in received.headers
         assert KEY not in str(received)
 
-    def test_a_redirect_does_not_give_up_the_encryption(
+    def test_a_redirect_from_https_to_http_is_refused(
         self, connect: Connect, serve: Serve, tls: Any, authority: Any, files: RawServer
     ) -> None:
         server = serve(lambda exchange: exchange.answer(status="302 Found", location=f"{files.origin}/b.png"), tls=tls)
 
-        with pytest.raises(LandingError, match="it is no https URL"):
+        with pytest.raises(LandingError, match="it is not an https URL"):
             download(connect(server.base_url, verify=str(authority)), f"{server.origin}/a.png")
 
         assert files.connections == 0
@@ -371,7 +365,7 @@ ADDRESSES: dict[str, bool] = {
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_an_address_is_public_or_not(address: str) -> None:
+def test_is_public_knows_all_kinds_of_addresses(address: str) -> None:
     assert is_public(ipaddress.ip_address(address)) is ADDRESSES[address]
 
 
@@ -392,5 +386,5 @@ def test_an_address_is_public_or_not(address: str) -> None:
         ("", None),
     ],
 )
-def test_an_address_is_read_in_any_spelling(host: str, address: str | None) -> None:
+def test_literal_address_reads_every_spelling(host: str, address: str | None) -> None:
     assert literal_address(host) == (ipaddress.ip_address(address) if address else None)

@@ -1,10 +1,11 @@
-"""Files of a result: from another host, without the key, bounded in size and time, and what an expired link means."""
+"""Downloads of a result's files: from another host, without the key, limited in size and time."""
 
 from __future__ import annotations
 
 import io
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ def serve_file(serve: Serve, data: bytes) -> RawServer:
     return serve(lambda exchange: exchange.answer(data, content_type="image/png"))
 
 
-def test_the_bytes_are_the_files(connect: Connect, serve: Serve, pictures: Path) -> None:
+def test_a_download_writes_the_bytes_of_the_file(connect: Connect, serve: Serve, pictures: Path) -> None:
     data = (pictures / "astronaut.png").read_bytes()
     server = serve_file(serve, data)
     into = io.BytesIO()
@@ -52,7 +53,7 @@ def test_the_bytes_are_the_files(connect: Connect, serve: Serve, pictures: Path)
     assert server.received[0].target == "/a.png?signature=a%2Fb"
 
 
-def test_what_was_there_before_is_gone(connect: Connect, serve: Serve) -> None:
+def test_a_download_replaces_earlier_content(connect: Connect, serve: Serve) -> None:
     server = serve_file(serve, b"new")
     into = io.BytesIO(b"something old and longer")
     into.seek(5)
@@ -74,7 +75,7 @@ def test_redirects_are_followed(connect: Connect, serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/a", "http://[bad/", "/a.png", "://"])
-def test_a_redirect_to_nowhere_is_an_error(connect: Connect, serve: Serve, pauses: Pauses, location: str) -> None:
+def test_a_redirect_without_a_target_is_an_error(connect: Connect, serve: Serve, pauses: Pauses, location: str) -> None:
     server = serve(lambda exchange: exchange.answer(status="302 Found", location=location))
 
     with pytest.raises(OdiRouterError):
@@ -99,16 +100,14 @@ def test_a_redirect_to_nowhere_is_an_error(connect: Connect, serve: Serve, pause
         "http://xn--/1.png",
     ],
 )
-def test_a_link_that_is_none_is_an_error(connect: Connect, pauses: Pauses, link: str) -> None:
+def test_an_invalid_link_is_an_error(connect: Connect, pauses: Pauses, link: str) -> None:
     with pytest.raises(OdiRouterError, match=ID):
         connect("").download(ENDPOINT, ID, link, io.BytesIO())
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
-def test_an_expired_link_is_named_as_such_and_not_tried_again(
-    hook: OdiRouterHook, sandbox: Sandbox, pauses: Pauses, status: int
-) -> None:
-    sandbox.configure(file_expiry_seconds=60, file_gone_status=status)
+def test_an_expired_link_is_not_repeated(hook: OdiRouterHook, sandbox: Sandbox, pauses: Pauses, status: int) -> None:
+    sandbox.configure(file_expiry_seconds=60, file_expired_status=status)
     link = link_of(hook)
     pauses.sleep(61)
     pauses.taken = [61]
@@ -120,7 +119,7 @@ def test_an_expired_link_is_named_as_such_and_not_tried_again(
     assert pauses.taken == [61]
 
 
-def test_a_missing_file_is_an_expired_link_too(hook: OdiRouterHook, sandbox: Sandbox) -> None:
+def test_a_missing_file_counts_as_an_expired_link(hook: OdiRouterHook, sandbox: Sandbox) -> None:
     link = link_of(hook)
     sandbox.configure(file_fault="404")
 
@@ -129,7 +128,7 @@ def test_a_missing_file_is_an_expired_link_too(hook: OdiRouterHook, sandbox: San
 
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "401 Unauthorized", "418 Teapot"])
-def test_another_refusal_is_not_tried_again(connect: Connect, serve: Serve, pauses: Pauses, status: str) -> None:
+def test_another_refusal_is_not_repeated(connect: Connect, serve: Serve, pauses: Pauses, status: str) -> None:
     server = serve(lambda exchange: exchange.answer(status=status))
 
     with pytest.raises(LandingError) as caught:
@@ -140,7 +139,9 @@ def test_another_refusal_is_not_tried_again(connect: Connect, serve: Serve, paus
 
 
 @pytest.mark.parametrize("status", ["408 Timeout", "429 Too Many", "500 Oops", "502 Bad", "503 Busy", "504 Late"])
-def test_what_passes_is_tried_again_for_a_minute(connect: Connect, serve: Serve, pauses: Pauses, status: str) -> None:
+def test_a_transient_error_is_repeated_for_a_minute(
+    connect: Connect, serve: Serve, pauses: Pauses, status: str
+) -> None:
     server = serve(lambda exchange: exchange.answer(status=status))
 
     with pytest.raises(ServiceError, match=status[:3]):
@@ -166,7 +167,7 @@ def test_the_file_is_emptied_before_each_repeat(connect: Connect, serve: Serve, 
         assert into.read() == b"whole"
 
 
-def test_a_file_that_always_breaks_off_is_given_up(hook: OdiRouterHook, sandbox: Sandbox, pauses: Pauses) -> None:
+def test_a_file_that_always_breaks_off_fails(hook: OdiRouterHook, sandbox: Sandbox, pauses: Pauses) -> None:
     link = link_of(hook)
     sandbox.configure(file_fault="truncated")
 
@@ -176,14 +177,14 @@ def test_a_file_that_always_breaks_off_is_given_up(hook: OdiRouterHook, sandbox:
     assert downloads(sandbox) > 3
 
 
-def test_a_host_that_is_gone_is_tried_again(connect: Connect, pauses: Pauses) -> None:
+def test_an_unreachable_host_is_repeated(connect: Connect, pauses: Pauses) -> None:
     with pytest.raises(NotSentError):
         connect("").download(ENDPOINT, ID, "http://127.0.0.1:1/a.png", io.BytesIO())
 
     assert pauses.taken
 
 
-def test_a_file_without_end_is_bounded(
+def test_an_endless_file_fails(
     hook: OdiRouterHook, sandbox: Sandbox, pauses: Pauses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(odirouter, "MAX_FILE_BYTES", 2**20)
@@ -198,7 +199,46 @@ def test_a_file_without_end_is_bounded(
     assert downloads(sandbox) == 1
 
 
-def test_a_file_that_trickles_is_bounded(
+def test_a_file_that_announces_to_be_too_large_is_not_received(
+    connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def behave(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\nbegin")
+        exchange.wait_for_hang_up()
+
+    server = serve(behave)
+    monkeypatch.setattr(odirouter, "MAX_FILE_BYTES", 1000)
+    into = io.BytesIO()
+
+    with pytest.raises(LandingError, match=r"more than 1,000 bytes"):
+        connect(server.base_url).download(ENDPOINT, ID, f"{server.origin}/a.mp4", into)
+
+    assert into.getvalue() == b""
+
+
+def test_a_large_file_is_received_in_pieces(connect: Connect, serve: Serve) -> None:
+    class Pieces(io.BytesIO):
+        longest = 0
+
+        def write(self, data: Any, /) -> int:
+            self.longest = max(self.longest, len(data))
+            return super().write(data)
+
+    data = bytes(5 * 2**20)
+    server = serve_file(serve, data)
+    into = Pieces()
+
+    connect(server.base_url).download(ENDPOINT, ID, f"{server.origin}/a.mp4", into)
+
+    assert into.getvalue() == data
+    assert into.longest <= 2**20
+
+
+def test_a_file_may_have_two_gib() -> None:
+    assert odirouter.MAX_FILE_BYTES == 2 * 2**30
+
+
+def test_a_slow_file_fails_after_its_time(
     connect: Connect, serve: Serve, pauses: Pauses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def behave(exchange: Exchange) -> None:
@@ -225,7 +265,7 @@ def test_a_large_file_may_take_longer_than_a_call(connect: Connect, serve: Serve
     assert into.getvalue() == b"x" * 20
 
 
-def test_a_file_that_is_silent_is_bounded(
+def test_a_silent_host_fails_after_its_time(
     hook: OdiRouterHook, base_url: str, connect: Connect, sandbox: Sandbox, pauses: Pauses
 ) -> None:
     link = link_of(hook)
@@ -235,7 +275,7 @@ def test_a_file_that_is_silent_is_bounded(
         connect(base_url, timeout=0.1).download(ENDPOINT, ID, link, io.BytesIO())
 
 
-def test_a_page_in_place_of_a_file_is_left_to_whoever_looks_at_it(hook: OdiRouterHook, sandbox: Sandbox) -> None:
+def test_a_web_page_instead_of_a_file_is_downloaded(hook: OdiRouterHook, sandbox: Sandbox) -> None:
     link = link_of(hook)
     sandbox.configure(file_fault="html")
     into = io.BytesIO()
@@ -245,7 +285,7 @@ def test_a_page_in_place_of_a_file_is_left_to_whoever_looks_at_it(hook: OdiRoute
     assert into.getvalue().startswith(b"<html>")
 
 
-def test_a_full_disk_is_not_tried_again(hook: OdiRouterHook, sandbox: Sandbox, pauses: Pauses) -> None:
+def test_a_full_disk_is_not_repeated(hook: OdiRouterHook, sandbox: Sandbox, pauses: Pauses) -> None:
     class FullDisk(io.BytesIO):
         def write(self, data: object, /) -> int:
             raise OSError(28, "No space left on device")

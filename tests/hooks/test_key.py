@@ -1,4 +1,4 @@
-"""The API key: it goes to the connection's base URL alone, and into no text."""
+"""The API key: it is sent to the connection's base URL only, and no text shows it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def all_text(error: BaseException) -> str:
 
 @pytest.fixture
 def elsewhere(serve: Serve) -> RawServer:
-    """Another origin, which answers all that a client may hope for."""
+    """Another origin, which answers every call with success."""
     return serve(lambda exchange: exchange.answer_json({"request_id": ID, "status": "IN_QUEUE"}))
 
 
@@ -75,7 +75,7 @@ class TestOnlyToTheBaseUrl:
         assert server.received[0].headers["authorization"] == f"Bearer {KEY}"
         assert elsewhere.connections == 0
 
-    def test_not_even_within_the_same_origin(self, connect: Connect, serve: Serve) -> None:
+    def test_a_redirect_within_the_same_origin_is_not_followed(self, connect: Connect, serve: Serve) -> None:
         server = serve(lambda exchange: exchange.answer(status="302 Found", location="/login"))
 
         with pytest.raises(UnreadableAnswerError, match="redirects to elsewhere"):
@@ -83,7 +83,7 @@ class TestOnlyToTheBaseUrl:
 
         assert len(server.received) == 1
 
-    def test_addresses_that_the_service_names_are_not_believed(
+    def test_urls_in_the_services_answers_are_not_used(
         self, hook: OdiRouterHook, sandbox: Sandbox, elsewhere: RawServer
     ) -> None:
         sandbox.configure(answer_origin=elsewhere.origin)
@@ -100,7 +100,7 @@ class TestOnlyToTheBaseUrl:
     @pytest.mark.parametrize(
         "request_id", ["..", "../..", "a/../../b", "", " ", "a\r\nb", "//evil.example/x", "\\..\\"]
     )
-    async def test_a_request_id_cannot_leave_its_place_in_the_url(
+    async def test_a_request_id_cannot_change_the_path_of_the_url(
         self, hook: OdiRouterHook, sandbox: Sandbox, request_id: str
     ) -> None:
         for call in (hook.get_status, hook.get_result, hook.cancel):
@@ -123,9 +123,7 @@ class TestOnlyToTheBaseUrl:
         assert entry.user_agent is not None
         assert entry.user_agent.startswith("airflow-provider-odirouter/")
 
-    def test_not_even_when_the_file_lies_below_the_base_url_or_moves_there(
-        self, connect: Connect, serve: Serve
-    ) -> None:
+    def test_files_below_the_base_url_are_downloaded_without_it(self, connect: Connect, serve: Serve) -> None:
         def behave(exchange: Exchange) -> None:
             if exchange.received.target == "/moved":
                 exchange.answer(status="302 Found", location=f"{api.base_url}/file.png")
@@ -141,11 +139,11 @@ class TestOnlyToTheBaseUrl:
         assert [received.target for received in api.received] == ["/moved", "/model/file.png"]
         assert all(KEY not in str(received) for received in api.received)
 
-    async def test_what_netrc_says_does_not_take_its_place(
+    async def test_netrc_does_not_replace_it(
         self, connect: Connect, elsewhere: RawServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         netrc = tmp_path / "netrc"
-        netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+        netrc.write_text("machine 127.0.0.1 login someone password else\n")
         netrc.chmod(0o600)
         monkeypatch.setenv("NETRC", str(netrc))
         hook = connect(elsewhere.base_url)
@@ -155,9 +153,7 @@ class TestOnlyToTheBaseUrl:
 
         assert [received.headers["authorization"] for received in elsewhere.received] == [f"Bearer {KEY}"] * 2
 
-    async def test_cookies_that_came_with_one_key_do_not_go_out_with_another(
-        self, connect: Connect, serve: Serve
-    ) -> None:
+    async def test_a_cookie_of_one_key_is_not_sent_with_another(self, connect: Connect, serve: Serve) -> None:
         server = serve(lambda exchange: exchange.answer_json(IN_QUEUE, set_cookie="session=of-alice; Path=/"))
         alice = connect(server.base_url, "key-of-alice", conn_id="alice")
         bob = connect(server.base_url, "key-of-bob", conn_id="bob")
@@ -191,12 +187,12 @@ ECHOES: dict[str, Callable[[Exchange], None]] = {
 }
 
 
-class TestInNoText:
-    """The service echoes the key; nobody gets to see it."""
+class TestNoTextShowsIt:
+    """The service echoes the key."""
 
     @pytest.mark.parametrize("echo", ECHOES)
     @pytest.mark.parametrize("name", CALLS)
-    def test_on_a_worker(
+    def test_no_text_on_a_worker_shows_it(
         self,
         connect: Connect,
         serve: Serve,
@@ -218,7 +214,7 @@ class TestInNoText:
 
     @pytest.mark.parametrize("echo", ECHOES)
     @pytest.mark.parametrize("name", ASYNC_CALLS)
-    async def test_in_the_triggerer(
+    async def test_no_text_in_the_triggerer_shows_it(
         self,
         connect: Connect,
         serve: Serve,
@@ -239,12 +235,14 @@ class TestInNoText:
         assert KEY not in str(logs())
 
     @pytest.mark.parametrize("echo", ECHOES)
-    def test_in_the_message_of_the_test_button(self, connect: Connect, serve: Serve, echo: str) -> None:
+    def test_the_message_of_the_test_button_does_not_show_it(self, connect: Connect, serve: Serve, echo: str) -> None:
         server = serve(ECHOES[echo])
 
         assert KEY not in connect(server.base_url).test_connection()[1]
 
-    def test_in_the_errors_of_a_connection_that_breaks(self, connect: Connect, serve: Serve, pauses: Pauses) -> None:
+    def test_the_error_of_a_broken_connection_does_not_show_it(
+        self, connect: Connect, serve: Serve, pauses: Pauses
+    ) -> None:
         server = serve(lambda exchange: exchange.hang_up())
         hook = connect(server.base_url)
 
@@ -253,9 +251,7 @@ class TestInNoText:
                 call(hook)
             assert KEY not in all_text(caught.value)
 
-    async def test_in_the_errors_of_a_broken_answer_which_may_carry_what_was_sent(
-        self, connect: Connect, serve: Serve
-    ) -> None:
+    async def test_the_error_of_a_broken_answer_does_not_show_it(self, connect: Connect, serve: Serve) -> None:
         hook = connect(serve(lambda exchange: exchange.send(b"HTTP/1.1 OK 200\r\n\r\n")).base_url)
 
         with pytest.raises(OdiRouterError, match="ClientResponseError") as caught:
@@ -263,9 +259,7 @@ class TestInNoText:
 
         assert KEY not in all_text(caught.value)
 
-    def test_the_signature_of_a_files_link_is_kept_out_of_errors_too(
-        self, connect: Connect, serve: Serve, pauses: Pauses
-    ) -> None:
+    def test_no_error_shows_the_signature_of_a_link(self, connect: Connect, serve: Serve, pauses: Pauses) -> None:
         for status in ("403 Forbidden", "500 Oops", "418 Teapot"):
             server = serve(lambda exchange, status=status: exchange.answer(status=status))
             with pytest.raises((LandingError, OdiRouterError)) as caught:

@@ -1,4 +1,4 @@
-"""Which proxy a URL goes through: one rule, which the worker's and the triggerer's clients both follow."""
+"""The proxy for a URL: the worker's and the triggerer's client follow the same rule."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import pytest
 
 from airflow_provider_odirouter.errors import EnvironmentSettingsError, OdiRouterError
 from airflow_provider_odirouter.hooks.proxies import Proxies, Proxy
-from airflow_provider_odirouter.protocol import Action, repeats
+from airflow_provider_odirouter.protocol import Action, retries
 from tests.hooks.conftest import KEY, Connect, Serve
 from tests.hooks.raw_server import IN_QUEUE, Exchange, RawServer
 
-LOOK = ("nano_banana_2", "mmsu_1")
+REQUEST = ("nano_banana_2", "mmsu_1")
 ONE, TWO, THREE = "http://one:3128", "http://two:3128", "http://three:3128"
 
 
 def proxy_to(url: str, **environment: str) -> str | None:
-    proxy = Proxies(environment).to(url)
+    proxy = Proxies(environment).proxy_for(url)
     return proxy.url if proxy else None
 
 
@@ -136,22 +136,22 @@ class TestWhatCannotBeUsed:
         ],
     )
     @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
-    def test_a_proxy_is_refused_under_its_variables_name_and_without_its_password(self, name: str, proxy: str) -> None:
+    def test_the_error_names_the_variable_but_not_the_password(self, name: str, proxy: str) -> None:
         with pytest.raises(EnvironmentSettingsError, match=f"^{name} names ") as caught:
-            Proxies({name: proxy}).to("https://api.example/model")
+            Proxies({name: proxy}).proxy_for("https://api.example/model")
 
         assert caught.value.retry_helps
         assert "word" not in str(caught.value).replace("http://user:password@proxy:3128", "")
 
     @pytest.mark.parametrize("entry", ["[::1", "::1]", "host:port", "10.0.0.0/99", "host/path", "user:word@host/x"])
-    def test_an_exception_that_cannot_be_read_is_refused(self, entry: str) -> None:
+    def test_an_invalid_exception_is_refused(self, entry: str) -> None:
         proxies = Proxies({"ALL_PROXY": ONE, "NO_PROXY": f"localhost,{entry}"})
         for url in ("https://api.example/model", "http://localhost/model"):
             with pytest.raises(EnvironmentSettingsError, match=r"^NO_PROXY has an entry") as caught:
-                proxies.to(url)
+                proxies.proxy_for(url)
             assert "word" not in str(caught.value)
 
-    def test_exceptions_do_not_matter_where_there_is_no_proxy(self) -> None:
+    def test_exceptions_are_not_read_without_a_proxy(self) -> None:
         assert proxy_to("https://api.example/model", NO_PROXY="[::1") is None
 
     @pytest.mark.parametrize("base_url", ["https://api.example/model", "http://api.example/model"])
@@ -165,18 +165,18 @@ class TestWhatCannotBeUsed:
     def test_a_base_url_without_a_proxy_needs_none(self) -> None:
         Proxies({"ALL_PROXY": "socks5://three", "NO_PROXY": "127.0.0.1"}).check("http://127.0.0.1:8088/model")
 
-    def test_a_link_of_another_scheme_is_left_to_the_client_to_refuse(self) -> None:
+    def test_a_link_of_another_scheme_has_no_proxy(self) -> None:
         assert proxy_to("ftp://files.example/cup.png", ALL_PROXY=ONE, NO_PROXY="files.example:443") == ONE
 
-    def test_a_password_is_not_shown_by_the_proxy_itself(self) -> None:
-        proxy = Proxies({"HTTPS_PROXY": "http://us%40er:w%3Ard@one:3128"}).to("https://api.example")
+    def test_the_repr_of_a_proxy_shows_no_password(self) -> None:
+        proxy = Proxies({"HTTPS_PROXY": "http://us%40er:w%3Ard@one:3128"}).proxy_for("https://api.example")
 
         assert proxy == Proxy(ONE, ("us@er", "w:rd"))
         assert "w:rd" not in repr(proxy)
 
 
 class TestBothClients:
-    """Real proxies: what the worker's client asks of them, the triggerer's does, too."""
+    """Both clients use real proxies in the same way."""
 
     @pytest.fixture
     def proxy(self, serve: Serve) -> RawServer:
@@ -199,7 +199,7 @@ class TestBothClients:
         ],
         ids=str,
     )
-    async def test_follow_the_same_rule(
+    async def test_use_the_same_proxy(
         self,
         connect: Connect,
         serve: Serve,
@@ -214,24 +214,26 @@ class TestBothClients:
             monkeypatch.setenv(name, proxy.origin if value == "proxy" else value)
         hook = connect(f"http://{host}:{target.port}/model")
 
-        hook.get_status(*LOOK)
-        await hook.aget_status(*LOOK)
+        hook.get_status(*REQUEST)
+        await hook.aget_status(*REQUEST)
 
         assert (len(proxy.received), len(target.received)) == ((2, 0) if is_used else (0, 2))
         assert len({received.target for received in proxy.received + target.received}) == 1
 
     @pytest.mark.parametrize("password", ["word", "w%3A%40rd", "mot%C3%A9"])
     @pytest.mark.parametrize("base_url", ["http://api.example/model", "https://api.example/model"])
-    async def test_send_the_proxy_the_same_password_and_the_key_only_in_plain_http(
+    async def test_send_the_key_to_a_proxy_only_in_plain_http(
         self, connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch, base_url: str, password: str
     ) -> None:
-        monkeypatch.setattr(repeats, "PATIENCE", dict.fromkeys(Action, 0.0))
+        monkeypatch.setattr(retries, "MAX_REPEAT_SECONDS", dict.fromkeys(Action, 0.0))
         proxy = serve(lambda exchange: exchange.answer(status="403 Forbidden"))
         for name in ("HTTP_PROXY", "HTTPS_PROXY"):
             monkeypatch.setenv(name, f"http://user:{password}@127.0.0.1:{proxy.port}")
         hook = connect(base_url)
 
-        errors = [await failing(call) for call in (lambda: hook.get_status(*LOOK), lambda: hook.aget_status(*LOOK))]
+        errors = [
+            await failing(call) for call in (lambda: hook.get_status(*REQUEST), lambda: hook.aget_status(*REQUEST))
+        ]
 
         mine, other = proxy.received
         assert mine.headers["proxy-authorization"] == other.headers["proxy-authorization"]
@@ -239,7 +241,7 @@ class TestBothClients:
         assert password not in "".join(errors)
 
     @pytest.mark.parametrize("base_url", ["http://api.example/model", "https://api.example/model"])
-    async def test_speak_tls_with_a_proxy_that_wants_it(
+    async def test_support_a_proxy_over_tls(
         self,
         connect: Connect,
         serve: Serve,
@@ -248,20 +250,20 @@ class TestBothClients:
         monkeypatch: pytest.MonkeyPatch,
         base_url: str,
     ) -> None:
-        monkeypatch.setattr(repeats, "PATIENCE", dict.fromkeys(Action, 0.0))
+        monkeypatch.setattr(retries, "MAX_REPEAT_SECONDS", dict.fromkeys(Action, 0.0))
         proxy = serve(lambda exchange: exchange.answer(status="403 Forbidden"), tls=tls)
         monkeypatch.setenv("ALL_PROXY", proxy.origin)
         hook = connect(base_url, verify=str(authority))
 
-        for call in (lambda: hook.get_status(*LOOK), lambda: hook.aget_status(*LOOK)):
+        for call in (lambda: hook.get_status(*REQUEST), lambda: hook.aget_status(*REQUEST)):
             await failing(call)
 
-        # aiohttp says goodbye to a proxy that refuses in the background, on this event loop.
+        # aiohttp closes its connection to a refusing proxy in the background, on this event loop.
         assert await asyncio.to_thread(proxy.wait_until_all_are_gone)
         assert len({(received.method, received.target) for received in proxy.received}) == 1
         assert len(proxy.received) == 2
 
-    def test_a_download_goes_through_the_proxy_of_each_host_that_it_is_led_to(
+    def test_use_the_proxy_of_each_host_that_a_redirect_names(
         self, connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         near = serve(lambda exchange: exchange.answer(b"a picture"))
@@ -275,18 +277,18 @@ class TestBothClients:
         into = io.BytesIO()
         hook = connect("http://127.0.0.1:1/model", allow_private_downloads=True)
 
-        hook.download(*LOOK, "http://files.example/picture.png", into)
+        hook.download(*REQUEST, "http://files.example/picture.png", into)
 
         assert into.getvalue() == b"a picture"
         assert [received.target for received in proxy.received] == ["http://files.example/picture.png"]
         assert [received.target for received in near.received] == ["/picture.png"]
         assert KEY not in str(proxy.received) + str(near.received)
 
-    async def test_a_socks_proxy_is_refused_by_both(self, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_refuse_a_socks_proxy(self, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ALL_PROXY", "socks5://user:word@127.0.0.1:1")
         hook = connect("http://127.0.0.1:1/model")
 
-        for call in (lambda: hook.submit("e", {}), hook.prepare, lambda: hook.aget_status(*LOOK)):
+        for call in (lambda: hook.submit("e", {}), hook.prepare, lambda: hook.aget_status(*REQUEST)):
             text = await failing(call)
             assert text.startswith("ALL_PROXY names a SOCKS proxy")
             assert "word" not in text
@@ -305,10 +307,10 @@ async def failing(call: Callable[[], Any]) -> str:
     return str(caught.value)
 
 
-def test_a_twin_goes_the_way_of_its_hook_whatever_becomes_of_the_environment(
+def test_a_hook_with_its_own_client_keeps_the_proxy(
     connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """It cancels while the task is killed: then is no time to fail for a setting."""
+    """It cancels while the task is killed: a wrong setting must not prevent that."""
     server = serve(lambda exchange: exchange.answer_json(IN_QUEUE))
     hook = connect(server.base_url)
     hook.prepare()
@@ -316,7 +318,7 @@ def test_a_twin_goes_the_way_of_its_hook_whatever_becomes_of_the_environment(
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
     monkeypatch.setenv("AIRFLOW_CONN_ODIROUTER_DEFAULT", json.dumps({"conn_type": "odirouter"}))
 
-    hook.twin().cancel(*LOOK)
+    hook.with_own_client().cancel(*REQUEST)
 
     assert len(server.received) == 1
     with pytest.raises(EnvironmentSettingsError):

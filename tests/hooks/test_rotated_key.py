@@ -1,4 +1,4 @@
-"""A key that is rotated while requests wait: where it is refused, the connection is read again, and never for long."""
+"""A key that is rotated while requests wait: after a refusal, the connection is read again, a few times at most."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def call(request: pytest.FixtureRequest) -> Callable[[OdiRouterHook], Any]:
 
 
 class Service:
-    """Takes one key, and notes which keys it has seen."""
+    """Accepts one key, and records the keys that it receives."""
 
     def __init__(self, serve: Serve, key: str | None) -> None:
         self.key = key
@@ -60,13 +60,13 @@ class Service:
 
 @pytest.fixture
 def service(serve: Serve) -> Service:
-    """A service that takes the new key alone."""
+    """A service that accepts only the new key."""
     return Service(serve, NEW)
 
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """One entry for each time that Airflow is asked for the connection."""
+    """One entry for each read of the connection from Airflow."""
     found: list[str] = []
     get, aget = OdiRouterHook.get_connection, OdiRouterHook.aget_connection
 
@@ -95,6 +95,11 @@ def rotate(monkeypatch: pytest.MonkeyPatch) -> Rotate:
     return change
 
 
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__ODIROUTER__MAX_POLLS_PER_SECOND", "1000")
+
+
 def connected(connect: Connect, service: Service) -> OdiRouterHook:
     """A hook that has read the old key."""
     hook = connect(service.server.base_url, OLD)
@@ -102,7 +107,7 @@ def connected(connect: Connect, service: Service) -> OdiRouterHook:
     return hook
 
 
-def test_each_call_goes_on_with_the_new_key(
+def test_each_call_is_sent_again_with_the_new_key(
     call: Callable[[OdiRouterHook], Any],
     connect: Connect,
     service: Service,
@@ -123,7 +128,7 @@ def test_each_call_goes_on_with_the_new_key(
     assert NEW not in str(logs())
 
 
-def test_a_key_that_is_refused_and_stays_the_same_is_refused_for_good(
+def test_an_unchanged_key_is_not_tried_again(
     call: Callable[[OdiRouterHook], Any], connect: Connect, service: Service, reads: list[str]
 ) -> None:
     hook = connected(connect, service)
@@ -135,7 +140,7 @@ def test_a_key_that_is_refused_and_stays_the_same_is_refused_for_good(
     assert len(reads) == 2
 
 
-def test_a_connection_that_changes_each_time_is_not_followed_for_ever(
+def test_at_most_three_keys_are_tried(
     call: Callable[[OdiRouterHook], Any], connect: Connect, serve: Serve, rotate: Rotate
 ) -> None:
     service = Service(serve, None)
@@ -153,7 +158,7 @@ def test_a_connection_that_changes_each_time_is_not_followed_for_ever(
     assert service.keys == [OLD, "sk-key-0", "sk-key-1"]
 
 
-def test_two_keys_in_turns_are_tried_once_each(
+def test_two_alternating_keys_are_tried_once_each(
     call: Callable[[OdiRouterHook], Any], connect: Connect, serve: Serve, rotate: Rotate
 ) -> None:
     service = Service(serve, None)
@@ -172,7 +177,7 @@ def test_two_keys_in_turns_are_tried_once_each(
     assert service.keys == [OLD, NEW]
 
 
-def test_a_new_key_goes_to_the_new_base_url_alone(
+def test_a_new_key_goes_only_to_the_new_base_url(
     call: Callable[[OdiRouterHook], Any], connect: Connect, serve: Serve, rotate: Rotate
 ) -> None:
     before, after = Service(serve, None), Service(serve, NEW)
@@ -185,7 +190,7 @@ def test_a_new_key_goes_to_the_new_base_url_alone(
     assert after.keys == [NEW]
 
 
-def test_a_refusal_that_is_no_401_is_no_reason_to_read_again(
+def test_only_a_401_reads_the_connection_again(
     call: Callable[[OdiRouterHook], Any], connect: Connect, serve: Serve, rotate: Rotate, reads: list[str]
 ) -> None:
     body = {"detail": "Model not allowed for this user"}
@@ -201,7 +206,7 @@ def test_a_refusal_that_is_no_401_is_no_reason_to_read_again(
     assert len(reads) == 1
 
 
-def test_a_connection_that_is_gone_or_broken_is_named(
+def test_a_missing_or_broken_connection_is_named(
     call: Callable[[OdiRouterHook], Any],
     connect: Connect,
     service: Service,
@@ -213,17 +218,17 @@ def test_a_connection_that_is_gone_or_broken_is_named(
     with pytest.raises(ConnectionSettingsError, match="its host must be a base URL"):
         call(hook)
     monkeypatch.delenv(VARIABLE)
-    # A secrets backend may be down for a moment: a waiter asks again.
+    # A secrets backend may be down for a moment: the next poll reads the connection again.
     with pytest.raises(ConnectionNotFoundError) as caught:
         call(hook)
-    assert caught.value.passing
+    assert caught.value.is_transient
     rotate(service.server.base_url)
     call(hook)
 
     assert service.keys == [OLD, OLD, OLD, NEW]
 
 
-async def test_a_thousand_that_wait_and_are_refused_at_once_read_it_once(
+async def test_a_thousand_polls_refused_at_once_read_it_once(
     connect: Connect, service: Service, rotate: Rotate, reads: list[str]
 ) -> None:
     hook = connected(connect, service)
@@ -236,7 +241,7 @@ async def test_a_thousand_that_wait_and_are_refused_at_once_read_it_once(
     assert reads[1:] == ["asynchronously"]
 
 
-async def test_a_thousand_that_are_refused_for_good_do_not_read_it_a_thousand_times(
+async def test_a_thousand_polls_refused_for_good_read_it_at_most_100_times(
     connect: Connect, service: Service, reads: list[str]
 ) -> None:
     hook = connected(connect, service)
@@ -253,7 +258,7 @@ async def test_a_hundred_triggers_read_it_once_each(
 ) -> None:
     connect(service.server.base_url, OLD)
     hooks = [OdiRouterHook() for _ in range(100)]
-    await asyncio.gather(*[hook._current.aget(hook._reading) for hook in hooks])
+    await asyncio.gather(*[hook._current.aget(hook._load_lock) for hook in hooks])
     rotate(service.server.base_url)
 
     async def poll(hook: OdiRouterHook) -> None:
@@ -266,7 +271,7 @@ async def test_a_hundred_triggers_read_it_once_each(
     assert service.keys.count(NEW) == 200
 
 
-def test_eight_threads_that_are_refused_at_once_read_it_once(
+def test_eight_threads_refused_at_once_read_it_once(
     connect: Connect, service: Service, rotate: Rotate, reads: list[str]
 ) -> None:
     hook = connected(connect, service)
@@ -287,7 +292,7 @@ def test_eight_threads_that_are_refused_at_once_read_it_once(
     assert len(reads) == 2
 
 
-def test_a_submit_that_was_refused_is_paid_once(connect: Connect, rotate: Rotate, sandbox: Sandbox) -> None:
+def test_a_refused_submit_is_paid_once(connect: Connect, rotate: Rotate, sandbox: Sandbox) -> None:
     sandbox.configure(api_key=NEW)
     with sandbox.serve() as server:
         hook = connect(server.base_url, OLD)
@@ -299,15 +304,15 @@ def test_a_submit_that_was_refused_is_paid_once(connect: Connect, rotate: Rotate
     assert [entry.action for entry in sandbox.journal] == ["submit", "submit"]
 
 
-def test_a_twin_has_what_its_hook_has_found_and_the_other_way_round(
+def test_a_hook_with_its_own_client_shares_the_new_key(
     connect: Connect, service: Service, rotate: Rotate, reads: list[str]
 ) -> None:
     hook = connected(connect, service)
-    twin = hook.twin()
+    with_own_client = hook.with_own_client()
     rotate(service.server.base_url)
 
-    twin.get_status(ENDPOINT, ID)
-    assert hook.settings is twin.settings
+    with_own_client.get_status(ENDPOINT, ID)
+    assert hook.settings is with_own_client.settings
     assert hook.cancel(ENDPOINT, ID) is CancelOutcome.REQUESTED
 
     assert service.keys == [OLD, NEW, NEW]
@@ -315,21 +320,21 @@ def test_a_twin_has_what_its_hook_has_found_and_the_other_way_round(
 
 
 @pytest.mark.parametrize("name", ["cancel", "cancel in the triggerer"])
-def test_in_a_signal_handler_nothing_is_asked_even_in_the_middle_of_a_question(
+def test_a_frozen_connection_is_not_read_again(
     name: str, connect: Connect, service: Service, rotate: Rotate, reads: list[str]
 ) -> None:
     hook = connected(connect, service)
     rotate(service.server.base_url)
 
-    with hook._current._renewing:  # what the handler has interrupted
-        hook.ask_no_more()
+    with hook._current._lock:  # held by the code that the signal handler interrupted
+        hook.freeze_connection()
         with pytest.raises(AuthenticationError):
-            CALLS[name](hook.twin())
+            CALLS[name](hook.with_own_client())
 
     assert len(reads) == 1
 
 
-async def test_new_tls_settings_count_too(
+async def test_new_tls_settings_are_used_too(
     connect: Connect, serve: Serve, tls: Any, authority: Path, rotate: Rotate
 ) -> None:
     plain = Service(serve, None)

@@ -1,4 +1,4 @@
-"""Secrets in whatever spelling a host echoes them, in whatever an error reporter looks into, and those of proxies."""
+"""Secrets in all spellings that a host may echo, in the frames of errors, and in the URLs of proxies."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from airflow_provider_odirouter.errors import (
     NoAnswerError,
     OdiRouterError,
 )
-from airflow_provider_odirouter.hooks.settings import ConnectionSettings
+from airflow_provider_odirouter.hooks.connection import ConnectionSettings
 from airflow_provider_odirouter.models import RequestResult
 from airflow_provider_odirouter.protocol import DEFAULT_BASE_URL
 from tests.hooks.conftest import Connect, Logs, Pauses, Serve
@@ -33,11 +33,11 @@ from tests.shown import all_shown, chain_of
 
 KEY = "sk-the/xyzzyq+key=of-these-tests"
 PARTS = ("xyzzyq", "78797a7a7971", "\\u0078\\u0079", "%78%79", "&#120;&#121;", "eHl6enlx", "h5enp5c", "4eXp6eX")
-"""What would be left of it in each spelling."""
+"""Parts of the key in each spelling, which must not be left over."""
 
 
 def as_json(document: object) -> bytes:
-    """JSON in which the key is written in numbers, as far as JSON allows."""
+    """JSON with the characters of the key as numeric escapes, where JSON allows them."""
     numbers = "".join(f"\\u{ord(sign):04x}" for sign in KEY)
     return json.dumps(document).replace(KEY, numbers).encode()
 
@@ -76,7 +76,7 @@ def left_of_key(shown: str) -> list[str]:
 
 
 def shown_of(call: Callable[[], object]) -> str:
-    """All that is shown of what a call comes to."""
+    """Everything that shows the outcome of a call."""
     try:
         return repr(call())
     except OdiRouterError as error:
@@ -97,7 +97,7 @@ def answering(status: str, body: bytes) -> Callable[[Exchange], None]:
 class TestAnswers:
     @pytest.mark.parametrize("body", BODIES)
     @pytest.mark.parametrize("name", CALLS)
-    def test_the_key_is_shown_by_no_answer_in_any_spelling(
+    def test_no_answer_shows_the_key_in_any_spelling(
         self, connect: Connect, serve: Serve, pauses: Pauses, logs: Logs, name: str, body: str
     ) -> None:
         server = serve(answering(*BODIES[body]))
@@ -109,7 +109,7 @@ class TestAnswers:
 
     @pytest.mark.parametrize("body", BODIES)
     @pytest.mark.parametrize("name", ASYNC_CALLS)
-    async def test_nor_in_the_triggerer(
+    async def test_it_is_not_shown_in_the_triggerer(
         self, connect: Connect, serve: Serve, pauses: Pauses, logs: Logs, name: str, body: str
     ) -> None:
         server = serve(answering(*BODIES[body]))
@@ -120,7 +120,7 @@ class TestAnswers:
         assert left_of_key(shown + str(logs())) == []
 
     @pytest.mark.parametrize("place", SPLIT)
-    async def test_half_a_key_is_not_shown_where_a_packet_ends(
+    async def test_half_a_key_at_the_end_of_a_packet_is_not_shown(
         self, connect: Connect, serve: Serve, pauses: Pauses, place: str
     ) -> None:
         def behave(exchange: Exchange) -> None:
@@ -141,7 +141,7 @@ class TestAnswers:
             assert not [part for part in ("sk-the", "these-tests", "xyzzyq") if part in all_shown(caught.value)]
 
     @pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG])
-    def test_no_line_of_a_library_shows_it(
+    def test_no_log_line_of_a_library_shows_the_key(
         self, connect: Connect, serve: Serve, logs: Logs, caplog: pytest.LogCaptureFixture, level: int
     ) -> None:
         for name in ("httpx", "httpcore.http11"):
@@ -153,7 +153,7 @@ class TestAnswers:
         assert "HTTP/1.1 200 ***" in str(logs())
         assert left_of_key(str(logs())) == []
 
-    def test_lines_of_other_calls_are_left_as_they_are(
+    def test_log_lines_of_other_calls_are_not_changed(
         self, serve: Serve, logs: Logs, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO, "httpx")
@@ -163,7 +163,7 @@ class TestAnswers:
 
         assert f'GET {server.origin}/?a=b "HTTP/1.1 200 {KEY}"' in str(logs())
 
-    def test_what_is_no_echo_is_read_as_it_is(self, connect: Connect, serve: Serve) -> None:
+    def test_an_answer_without_a_secret_is_not_changed(self, connect: Connect, serve: Serve) -> None:
         document = {
             "outputs": [{"url": "https://cdn.example/a%20b.png?s=a%2Fb&t=1"}],
             "metadata": {"a": "1 &amp; 2\\n"},
@@ -176,9 +176,7 @@ class TestAnswers:
         assert result.outputs[0].url == "https://cdn.example/a%20b.png?s=a%2Fb&t=1"
         assert result.metadata == {"a": "1 &amp; 2\\n"}
 
-    async def test_an_answer_to_a_poll_that_is_too_large_for_one_is_not_read(
-        self, connect: Connect, serve: Serve
-    ) -> None:
+    async def test_a_too_large_answer_to_a_poll_is_unreadable(self, connect: Connect, serve: Serve) -> None:
         body = json.dumps({"status": "IN_QUEUE", "logs": "x" * 2**20}).encode()
         hook = connect(serve(lambda exchange: exchange.answer(body)).base_url, KEY)
 
@@ -187,11 +185,9 @@ class TestAnswers:
 
 
 class TestValuesThatAreUsed:
-    """What is hidden cannot be used any more: it is not used in another form, but refused."""
+    """A redacted value cannot be used: it is refused."""
 
-    def test_a_request_id_that_holds_the_key_is_a_lost_submit_and_not_sent_again(
-        self, connect: Connect, serve: Serve, pauses: Pauses
-    ) -> None:
+    def test_a_request_id_with_the_key_is_a_lost_submit(self, connect: Connect, serve: Serve, pauses: Pauses) -> None:
         server = serve(lambda exchange: exchange.answer(as_json({"request_id": f"mmsu_{KEY}"})))
 
         with pytest.raises(LostSubmitError, match=r"request id in the answer .* holds a secret") as caught:
@@ -200,7 +196,7 @@ class TestValuesThatAreUsed:
         assert len(server.received) == 1
         assert left_of_key(all_shown(caught.value)) == []
 
-    def test_a_link_that_holds_the_key_is_not_followed(self, connect: Connect, serve: Serve, pauses: Pauses) -> None:
+    def test_a_link_with_the_key_is_not_followed(self, connect: Connect, serve: Serve, pauses: Pauses) -> None:
         document = {"outputs": [{"url": f"http://127.0.0.1:1/a.png?key={KEY}"}], "metadata": {"key": KEY}}
         server = serve(lambda exchange: exchange.answer(as_json(document)))
         hook = connect(server.base_url, KEY)
@@ -211,11 +207,11 @@ class TestValuesThatAreUsed:
         with pytest.raises(LandingError, match="holds a secret of the connection") as caught:
             hook.download(ENDPOINT, ID, result.outputs[0].url, io.BytesIO())
 
-        assert not caught.value.passing
+        assert not caught.value.is_transient
         assert pauses.taken == []
 
     @pytest.mark.parametrize("spelled", [KEY, quote(KEY, safe=""), base64.b64encode(KEY.encode()).decode()])
-    def test_a_redirect_that_holds_the_key_is_not_followed(self, connect: Connect, serve: Serve, spelled: str) -> None:
+    def test_a_redirect_with_the_key_is_not_followed(self, connect: Connect, serve: Serve, spelled: str) -> None:
         elsewhere = serve(lambda exchange: exchange.answer(b"file"))
         server = serve(
             lambda exchange: exchange.answer(status="302 Found", location=f"{elsewhere.origin}/?key={spelled}")
@@ -228,14 +224,14 @@ class TestValuesThatAreUsed:
         assert left_of_key(all_shown(caught.value)) == []
 
     @pytest.mark.parametrize("link", [f"ftp://{KEY}/", f"x{KEY}", "ftp://user:a-password@host/"])
-    def test_the_beginning_of_what_is_no_link_shows_no_secret(self, connect: Connect, link: str) -> None:
+    def test_the_error_of_an_invalid_link_shows_no_secret(self, connect: Connect, link: str) -> None:
         with pytest.raises(LandingError) as caught:
             connect("", KEY).download(ENDPOINT, ID, link, io.BytesIO())
 
         assert "sk-the" not in str(caught.value)
         assert "a-pass" not in str(caught.value)
 
-    def test_cookies_of_the_service_do_not_go_to_a_host_of_files(self, connect: Connect, serve: Serve) -> None:
+    def test_cookies_of_the_service_do_not_go_to_other_hosts(self, connect: Connect, serve: Serve) -> None:
         document = {"status": "IN_QUEUE"}
         server = serve(lambda exchange: exchange.answer_json(document, set_cookie=f"key={KEY}; Path=/"))
         hook = connect(server.base_url, KEY)
@@ -246,7 +242,7 @@ class TestValuesThatAreUsed:
         assert "cookie" not in server.received[1].headers
         assert KEY not in str(server.received[1])
 
-    def test_the_query_of_a_link_and_its_password_are_in_no_log_and_no_error(
+    def test_no_log_and_no_error_shows_the_query_of_a_link(
         self, connect: Connect, serve: Serve, pauses: Pauses, logs: Logs, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO, "httpx")
@@ -283,7 +279,7 @@ FAILURES: dict[str, Callable[[Exchange], None]] = {
 
 
 class TestFrames:
-    """An error reporter sends the local variables of all frames away."""
+    """An error reporter sends the local variables of all frames to its server."""
 
     @pytest.mark.parametrize("failure", FAILURES)
     @pytest.mark.parametrize("name", CALLS)
@@ -296,14 +292,14 @@ class TestFrames:
 
     @pytest.mark.parametrize("failure", FAILURES)
     @pytest.mark.parametrize("name", ASYNC_CALLS)
-    async def test_nor_in_the_triggerer(
+    async def test_it_is_not_shown_in_the_triggerer(
         self, connect: Connect, serve: Serve, pauses: Pauses, name: str, failure: str
     ) -> None:
         hook = connect(serve(FAILURES[failure]).base_url, KEY, timeout=0.5)
 
         assert left_of_key(await ashown_of(ASYNC_CALLS[name](hook))) == []
 
-    def test_nor_where_a_kill_ends_it_in_the_middle(
+    def test_no_frame_of_a_killed_call_shows_the_key(
         self, connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         class Killed(BaseException):
@@ -313,7 +309,7 @@ class TestFrames:
             raise Killed
 
         hook = connect(serve(lambda exchange: exchange.answer_json(IN_QUEUE)).base_url, KEY)
-        monkeypatch.setattr("airflow_provider_odirouter.hooks.odirouter.Intake.take", kill)
+        monkeypatch.setattr("airflow_provider_odirouter.hooks.odirouter.BoundedBody.write", kill)
 
         with pytest.raises(Killed) as caught:
             hook.get_status(ENDPOINT, ID)
@@ -323,16 +319,16 @@ class TestFrames:
     @pytest.mark.parametrize(
         "fields", [{"host": "ftp://x"}, {"extra": '{"timeout": "soon"}'}, {"extra": "{"}, {"password": f"{KEY} ☃"}]
     )
-    def test_nor_where_the_connection_cannot_be_used(self, fields: dict[str, Any]) -> None:
+    def test_no_frame_of_an_invalid_connection_shows_the_key(self, fields: dict[str, Any]) -> None:
         connection = Connection(conn_id="mine", conn_type="odirouter", **{"password": KEY, **fields})
 
         with pytest.raises(ConnectionSettingsError) as caught:
-            ConnectionSettings.of(connection)
+            ConnectionSettings.from_connection(connection)
 
         assert left_of_key(all_shown(caught.value)) == []
         assert list(chain_of(caught.value)) == [caught.value]
 
-    def test_the_settings_hide_a_key_however_they_are_made(self) -> None:
+    def test_the_settings_hide_the_key_however_they_are_built(self) -> None:
         settings = ConnectionSettings(KEY)
 
         assert settings.api_key == KEY
@@ -358,7 +354,7 @@ class TestProxies:
         return f"{request.param}://api.example/model"
 
     @pytest.mark.parametrize("behaviour", ["none listens", "407", "403, and an echo", "hang-up", "a page"])
-    async def test_a_proxys_password_is_in_no_error_and_no_log(
+    async def test_no_error_and_no_log_shows_a_proxys_password(
         self,
         connect: Connect,
         serve: Serve,

@@ -42,14 +42,14 @@ def closed_port() -> int:
 
 
 class TestWhatIsSent:
-    def test_the_parameters_are_the_body_as_they_are(self, hook: OdiRouterHook, sandbox: Sandbox) -> None:
+    def test_the_parameters_are_the_body(self, hook: OdiRouterHook, sandbox: Sandbox) -> None:
         submission = hook.submit(ENDPOINT, {"prompt": "Grün 🙂", "n": 2, "seed": None, "deep": {"list": [1, 2.5]}})
 
         (entry,) = submits(sandbox)
         assert entry.body == {"prompt": "Grün 🙂", "n": 2, "seed": None, "deep": {"list": [1, 2.5]}}
         assert (entry.endpoint, entry.request_id) == (ENDPOINT, submission.request_id)
 
-    def test_a_submit_says_who_sends_it_and_can_be_traced(self, hook: OdiRouterHook, sandbox: Sandbox) -> None:
+    def test_a_submit_sends_our_user_agent_and_a_trace_id(self, hook: OdiRouterHook, sandbox: Sandbox) -> None:
         hook.submit(ENDPOINT, PARAMETERS)
 
         (entry,) = submits(sandbox)
@@ -58,19 +58,19 @@ class TestWhatIsSent:
         assert re.fullmatch(r"airflow-provider-odirouter/\d+\.\d+\.\d+\S*", entry.user_agent or "")
         assert re.fullmatch("[0-9a-f]{32}", entry.headers["x-request-id"])
 
-    def test_each_submit_has_a_trace_of_its_own(self, hook: OdiRouterHook, sandbox: Sandbox) -> None:
+    def test_each_submit_has_its_own_trace_id(self, hook: OdiRouterHook, sandbox: Sandbox) -> None:
         hook.submit(ENDPOINT, PARAMETERS)
         hook.submit(ENDPOINT, PARAMETERS)
 
         first, second = submits(sandbox)
         assert first.headers["x-request-id"] != second.headers["x-request-id"]
 
-    def test_the_bare_form_of_the_answer_is_read_too(self, hook: OdiRouterHook, sandbox: Sandbox) -> None:
+    def test_the_short_form_of_the_answer_is_read(self, hook: OdiRouterHook, sandbox: Sandbox) -> None:
         sandbox.configure(submit_shape="bare")
 
         assert hook.submit(ENDPOINT, PARAMETERS).request_id == sandbox.requests[0].request_id
 
-    def test_a_real_picture_of_several_megabytes_arrives_whole(
+    def test_a_picture_of_several_megabytes_arrives_complete(
         self, hook: OdiRouterHook, sandbox: Sandbox, pictures: Path
     ) -> None:
         from airflow_provider_odirouter.images.inputs import read_inputs
@@ -81,16 +81,16 @@ class TestWhatIsSent:
 
         assert sandbox.paid == 1
 
-    def test_a_host_that_reads_slowly_is_not_hurried(self, connect: Connect, serve: Serve) -> None:
-        # A submit of many pictures takes longer to send than a call may take to be answered.
-        server = serve(lambda exchange: exchange.answer_json({"request_id": "mmsu_1"}), pace=0.06)
+    def test_a_host_that_reads_slowly_does_not_time_out(self, connect: Connect, serve: Serve) -> None:
+        # Sending many pictures may take longer than the timeout of an answer.
+        server = serve(lambda exchange: exchange.answer_json({"request_id": "mmsu_1"}), rate_limit=0.06)
 
         submission = connect(server.base_url, timeout=0.5).submit(ENDPOINT, {"images": ["A" * 24 * 2**20]})
 
         assert submission.request_id == "mmsu_1"
 
     @pytest.mark.parametrize("endpoint", ["", "..", "a/../b", "a//b", "a\\b", "a\nb", "/nano_banana_2"])
-    def test_an_endpoint_that_would_leave_its_place_in_the_url_is_refused_unsent(
+    def test_an_endpoint_that_would_change_the_path_is_not_sent(
         self, hook: OdiRouterHook, sandbox: Sandbox, endpoint: str
     ) -> None:
         with pytest.raises(InvalidParametersError, match="endpoint"):
@@ -99,9 +99,7 @@ class TestWhatIsSent:
         assert sandbox.journal == []
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), b"bytes", object(), {1, 2}])
-    def test_parameters_that_are_no_json_are_refused_unsent(
-        self, hook: OdiRouterHook, sandbox: Sandbox, value: Any
-    ) -> None:
+    def test_parameters_that_are_not_json_are_not_sent(self, hook: OdiRouterHook, sandbox: Sandbox, value: Any) -> None:
         with pytest.raises(InvalidParametersError, match="parameters"):
             hook.submit(ENDPOINT, {"value": value})
 
@@ -109,7 +107,7 @@ class TestWhatIsSent:
 
 
 class TestLost:
-    """The submit may have arrived: it is sent once, and the error names its trace."""
+    """The submit may have arrived: it is sent once, and the error has its trace id."""
 
     @pytest.mark.parametrize("after_effect", [True, False], ids=["paid", "not paid"])
     @pytest.mark.parametrize("body", ["documented", "html", "empty"])
@@ -132,7 +130,7 @@ class TestLost:
         self.assert_lost_once(hook, sandbox, pauses)
 
     @pytest.mark.parametrize("shape", ["html", "empty", "no_id"])
-    def test_after_a_success_that_names_no_request(
+    def test_after_a_success_without_a_request_id(
         self, hook: OdiRouterHook, sandbox: Sandbox, pauses: Pauses, shape: str
     ) -> None:
         sandbox.configure(submit_shape=shape)
@@ -147,7 +145,7 @@ class TestLost:
         self.assert_lost_once(connect(base_url, timeout=0.2), sandbox, pauses)
 
     @pytest.mark.parametrize("request_id", ["../../admin", "a/b", "", "a\nb", 7.5, None, ["x"], "  "])
-    def test_after_an_answer_whose_request_id_is_none(
+    def test_after_an_answer_with_an_invalid_request_id(
         self, connect: Connect, serve: Serve, pauses: Pauses, request_id: Any
     ) -> None:
         server = serve(lambda exchange: exchange.answer_json({"request_id": request_id}))
@@ -172,7 +170,7 @@ class TestLost:
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n\xff\xfe",
         ],
     )
-    def test_after_an_answer_that_is_half_or_nonsense(
+    def test_after_an_incomplete_or_invalid_answer(
         self, connect: Connect, serve: Serve, pauses: Pauses, answer: bytes
     ) -> None:
         def behave(exchange: Exchange) -> None:
@@ -196,9 +194,7 @@ class TestLost:
 
         assert len(server.received) == 1
 
-    def test_after_a_rate_limit_the_submit_that_then_gets_lost_is_not_sent_a_third_time(
-        self, connect: Connect, serve: Serve, pauses: Pauses
-    ) -> None:
+    def test_after_a_rate_limit_and_not_sent_a_third_time(self, connect: Connect, serve: Serve, pauses: Pauses) -> None:
         def behave(exchange: Exchange) -> None:
             if len(server.received) == 1:
                 exchange.answer(status="429 Too Many Requests")
@@ -212,8 +208,8 @@ class TestLost:
 
         assert len(server.received) == 2
 
-    def test_the_connection_is_fresh_for_each_submit(self, connect: Connect, serve: Serve) -> None:
-        # One that the service has just closed would leave open whether the submit arrived.
+    def test_each_submit_opens_a_new_connection(self, connect: Connect, serve: Serve) -> None:
+        # If the service had just closed a kept connection, it would be unknown whether the submit arrived.
         server = serve(lambda exchange: exchange.answer_json({"request_id": "mmsu_1"}))
         hook = connect(server.base_url)
 
@@ -236,9 +232,9 @@ class TestLost:
 
 
 class TestCertainlyNotArrived:
-    """The submit is sent again, after pauses that grow, for a while."""
+    """The submit is sent again for a while, after growing pauses."""
 
-    def test_a_refused_connection_is_tried_again_for_half_a_minute(self, connect: Connect, pauses: Pauses) -> None:
+    def test_a_refused_connection_is_repeated_for_30_seconds(self, connect: Connect, pauses: Pauses) -> None:
         hook = connect(f"http://127.0.0.1:{closed_port()}/model")
 
         with pytest.raises(NotSentError, match=r"No connection to 127\.0\.0\.1"):
@@ -248,7 +244,7 @@ class TestCertainlyNotArrived:
         assert pauses.total <= 30
         assert pauses.taken == sorted(pauses.taken)
 
-    def test_a_name_that_cannot_be_resolved_is_tried_again(
+    def test_an_unknown_host_name_is_repeated(
         self, connect: Connect, pauses: Pauses, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(*_: Any, **__: Any) -> None:
@@ -261,7 +257,7 @@ class TestCertainlyNotArrived:
 
         assert len(pauses.taken) >= 3
 
-    def test_a_service_that_comes_up_meanwhile_gets_the_submit_once(
+    def test_a_service_that_starts_meanwhile_gets_one_submit(
         self, connect: Connect, pauses: Pauses, monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox
     ) -> None:
         port = closed_port()
@@ -282,7 +278,7 @@ class TestCertainlyNotArrived:
         (entry,) = submits(sandbox)
         assert entry.request_id == submission.request_id
 
-    def test_a_tls_handshake_that_fails_is_no_submit(self, connect: Connect, pauses: Pauses, serve: Serve) -> None:
+    def test_a_failed_tls_handshake_is_not_a_submit(self, connect: Connect, pauses: Pauses, serve: Serve) -> None:
         server = serve(lambda exchange: exchange.answer())
 
         with pytest.raises(NotSentError):
@@ -291,7 +287,7 @@ class TestCertainlyNotArrived:
         assert server.received == []
         assert pauses.taken
 
-    def test_a_proxy_that_opens_no_connection_has_not_passed_the_submit_on(
+    def test_a_proxy_that_opens_no_tunnel_is_not_a_submit(
         self, connect: Connect, pauses: Pauses, serve: Serve, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         proxy = serve(lambda exchange: exchange.answer(status="503 Service Unavailable"))
@@ -304,9 +300,7 @@ class TestCertainlyNotArrived:
         assert "authorization" not in proxy.received[0].headers
         assert len(proxy.received) > 1
 
-    def test_a_rate_limit_is_waited_for_as_long_as_the_service_asks(
-        self, connect: Connect, pauses: Pauses, serve: Serve
-    ) -> None:
+    def test_a_rate_limited_submit_waits_as_long_as_asked(self, connect: Connect, pauses: Pauses, serve: Serve) -> None:
         def behave(exchange: Exchange) -> None:
             if len(server.received) < 3:
                 exchange.answer(status="429 Too Many Requests", retry_after="17")
@@ -322,7 +316,7 @@ class TestCertainlyNotArrived:
         assert all(17 <= pause <= 17 * 1.5 for pause in pauses.taken)
 
     @pytest.mark.parametrize("form", ["seconds", "date", "absent"])
-    def test_the_sandbox_limits_the_rate_and_then_takes_the_submit(
+    def test_the_sandbox_limits_the_rate_and_then_accepts_it(
         self, hook: OdiRouterHook, sandbox: Sandbox, pauses: Pauses, form: str
     ) -> None:
         sandbox.configure(rate_limit=1, retry_after_form=form)
@@ -334,7 +328,7 @@ class TestCertainlyNotArrived:
         assert 429 in [entry.status_code for entry in submits(sandbox)]
         assert pauses.taken
 
-    def test_a_rate_limit_without_end_is_given_up_after_five_minutes(
+    def test_an_endless_rate_limit_fails_after_five_minutes(
         self, connect: Connect, pauses: Pauses, serve: Serve
     ) -> None:
         server = serve(lambda exchange: exchange.answer(status="429 Too Many Requests", retry_after="86400"))
@@ -345,7 +339,7 @@ class TestCertainlyNotArrived:
         assert 1 <= len(pauses.taken) <= 2
         assert pauses.total <= 300
 
-    def test_the_repeats_of_one_submit_share_one_trace(self, connect: Connect, pauses: Pauses, serve: Serve) -> None:
+    def test_the_repeats_of_one_submit_share_a_trace_id(self, connect: Connect, pauses: Pauses, serve: Serve) -> None:
         def behave(exchange: Exchange) -> None:
             if len(server.received) < 3:
                 exchange.answer(status="429 Too Many Requests")
@@ -361,7 +355,7 @@ class TestCertainlyNotArrived:
 
 
 class TestRefused:
-    """The service says no: nothing was paid, and nothing is sent again."""
+    """The service refuses: nothing was paid, and nothing is sent again."""
 
     @pytest.mark.parametrize(
         ("settings", "error"),
@@ -404,7 +398,8 @@ class TestRefused:
             connect(server.base_url).submit(ENDPOINT, PARAMETERS)
 
         assert not isinstance(caught.value, LostSubmitError)
-        assert not caught.value.retry_helps
+        # A proxy may forbid it for a while only.
+        assert caught.value.retry_helps is status.startswith("403")
         assert len(server.received) == 1
 
     def test_by_a_redirect(self, hook: OdiRouterHook, sandbox: Sandbox, serve: Serve, pauses: Pauses) -> None:
@@ -418,7 +413,7 @@ class TestRefused:
         assert elsewhere.connections == 0
 
 
-def test_a_submit_that_is_stopped_in_a_pause_is_not_sent_again(connect: Connect, pauses: Pauses) -> None:
+def test_a_submit_stopped_in_a_pause_is_not_sent_again(connect: Connect, pauses: Pauses) -> None:
     asked: list[int] = []
 
     def stop_the_second() -> None:

@@ -1,4 +1,4 @@
-"""Certificates: checked, checked with a file of one's own, or not at all."""
+"""Certificates: checked by default, checked with a CA file, or not checked."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from airflow_provider_odirouter.errors import (
     LostSubmitError,
     NoAnswerError,
     NotSentError,
+    OdiRouterError,
+    UnreadableAnswerError,
 )
+from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.models import RequestState
 from tests.hooks.conftest import Connect, Pauses, Serve
-from tests.hooks.raw_server import IN_QUEUE, RawServer
+from tests.hooks.raw_server import IN_QUEUE, Exchange, RawServer
 
-LOOK = ("nano_banana_2", "mmsu_1")
+REQUEST = ("nano_banana_2", "mmsu_1")
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def server(serve: Serve, tls: ssl.SSLContext) -> RawServer:
 
 def test_an_unknown_certificate_is_refused_by_default(connect: Connect, server: RawServer) -> None:
     with pytest.raises(NotSentError, match="certificate verify failed") as caught:
-        connect(server.base_url).get_status(*LOOK)
+        connect(server.base_url).get_status(*REQUEST)
     assert "plain HTTP" not in str(caught.value)
 
     assert server.received == []
@@ -39,42 +42,38 @@ async def test_an_unknown_certificate_is_refused_by_default_in_the_triggerer(
     connect: Connect, server: RawServer
 ) -> None:
     with pytest.raises(NoAnswerError, match="certificate verify failed") as caught:
-        await connect(server.base_url).aget_status(*LOOK)
+        await connect(server.base_url).aget_status(*REQUEST)
     assert "plain HTTP" not in str(caught.value)
 
     assert server.received == []
 
 
 @pytest.mark.parametrize("verify", [False, "false"])
-async def test_no_certificate_is_checked_if_the_connection_says_so(
-    connect: Connect, server: RawServer, verify: object
-) -> None:
+async def test_verify_false_checks_no_certificate(connect: Connect, server: RawServer, verify: object) -> None:
     hook = connect(server.base_url, verify=verify)
 
-    assert hook.get_status(*LOOK).state is RequestState.IN_QUEUE
-    assert (await hook.aget_status(*LOOK)).state is RequestState.IN_QUEUE
+    assert hook.get_status(*REQUEST).state is RequestState.IN_QUEUE
+    assert (await hook.aget_status(*REQUEST)).state is RequestState.IN_QUEUE
 
 
-async def test_a_certificate_that_the_file_knows_is_accepted(
-    connect: Connect, server: RawServer, authority: Path
-) -> None:
+async def test_a_certificate_in_the_ca_file_is_accepted(connect: Connect, server: RawServer, authority: Path) -> None:
     hook = connect(server.base_url, verify=str(authority))
 
-    assert hook.get_status(*LOOK).state is RequestState.IN_QUEUE
-    assert (await hook.aget_status(*LOOK)).state is RequestState.IN_QUEUE
+    assert hook.get_status(*REQUEST).state is RequestState.IN_QUEUE
+    assert (await hook.aget_status(*REQUEST)).state is RequestState.IN_QUEUE
 
 
-async def test_a_certificate_of_another_name_is_refused(connect: Connect, server: RawServer, authority: Path) -> None:
+async def test_a_certificate_for_another_host_is_refused(connect: Connect, server: RawServer, authority: Path) -> None:
     hook = connect(server.base_url.replace("127.0.0.1", "localhost"), verify=str(authority))
 
     with pytest.raises(NotSentError):
-        hook.get_status(*LOOK)
+        hook.get_status(*REQUEST)
     with pytest.raises(NoAnswerError):
-        await hook.aget_status(*LOOK)
+        await hook.aget_status(*REQUEST)
     assert server.received == []
 
 
-async def test_hooks_that_check_differently_share_a_loop_and_nothing_else(
+async def test_hooks_with_other_tls_settings_share_no_connection(
     connect: Connect, server: RawServer, authority: Path
 ) -> None:
     strict = connect(server.base_url, conn_id="strict")
@@ -82,15 +81,15 @@ async def test_hooks_that_check_differently_share_a_loop_and_nothing_else(
     blind = connect(server.base_url, conn_id="blind", verify=False)
 
     async with strict, knowing, blind:
-        assert (await blind.aget_status(*LOOK)).state is RequestState.IN_QUEUE
-        assert (await knowing.aget_status(*LOOK)).state is RequestState.IN_QUEUE
+        assert (await blind.aget_status(*REQUEST)).state is RequestState.IN_QUEUE
+        assert (await knowing.aget_status(*REQUEST)).state is RequestState.IN_QUEUE
         with pytest.raises(NoAnswerError):
-            await strict.aget_status(*LOOK)
+            await strict.aget_status(*REQUEST)
 
     assert server.connections >= 2
 
 
-async def test_a_file_without_a_certificate_is_the_connections_fault(
+async def test_a_ca_file_without_a_certificate_is_a_settings_error(
     connect: Connect, server: RawServer, tmp_path: Path
 ) -> None:
     file = tmp_path / "authority.pem"
@@ -100,15 +99,15 @@ async def test_a_file_without_a_certificate_is_the_connections_fault(
     with pytest.raises(ConnectionSettingsError, match=r"authority\.pem"):
         hook.submit("nano_banana_2", {})
     with pytest.raises(ConnectionSettingsError, match=r"authority\.pem"):
-        await hook.aget_status(*LOOK)
+        await hook.aget_status(*REQUEST)
     with pytest.raises(ConnectionSettingsError, match=r"authority\.pem"):
         async with hook:
-            await hook.aget_status(*LOOK)
+            await hook.aget_status(*REQUEST)
     assert hook.test_connection()[0] is False
 
 
 class TestEnvironment:
-    """What OpenSSL and httpx take from the environment is tried before anything is sent."""
+    """The variables that OpenSSL and httpx read are tried before anything is sent."""
 
     @pytest.fixture(autouse=True)
     def nothing_else(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +137,7 @@ class TestEnvironment:
         ],
         indirect=["broken"],
     )
-    async def test_a_setting_that_cannot_be_used_is_named(
+    async def test_an_unusable_setting_is_named(
         self, connect: Connect, server: RawServer, monkeypatch: pytest.MonkeyPatch, name: str, broken: str
     ) -> None:
         monkeypatch.setenv(name, broken)
@@ -151,18 +150,18 @@ class TestEnvironment:
         with pytest.raises(EnvironmentSettingsError, match=name):
             hook.submit("nano_banana_2", {})
         with pytest.raises(EnvironmentSettingsError, match=name):
-            await hook.aget_status(*LOOK)
+            await hook.aget_status(*REQUEST)
         assert server.connections == 0
 
     @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
-    def test_certificates_are_not_looked_for_where_none_is_checked(
+    def test_verify_false_reads_no_certificates(
         self, connect: Connect, server: RawServer, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
-        monkeypatch.setenv(name, "/no/such/place")
+        monkeypatch.setenv(name, "/no/such/path")
 
-        connect(server.base_url, verify=False).get_status(*LOOK)
+        connect(server.base_url, verify=False).get_status(*REQUEST)
 
-    def test_settings_that_can_be_used_are(
+    def test_usable_settings_are_used(
         self,
         connect: Connect,
         server: RawServer,
@@ -173,7 +172,7 @@ class TestEnvironment:
         monkeypatch.setenv("SSL_CERT_FILE", str(authority))
         monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys.log"))
 
-        connect(server.base_url).get_status(*LOOK)
+        connect(server.base_url).get_status(*REQUEST)
 
         assert (tmp_path / "keys.log").read_text().count("CLIENT_") > 0
 
@@ -184,10 +183,107 @@ class TestEnvironment:
         subprocess.run(["openssl", "rehash", tmp_path], check=True)
         monkeypatch.setenv("SSL_CERT_DIR", f"/no/such/folder:{tmp_path}")
 
-        connect(server.base_url).get_status(*LOOK)
+        connect(server.base_url).get_status(*REQUEST)
 
 
-def test_a_submit_over_tls_that_is_cut_off_is_lost(
+HTTP, HTTPS = "should the host begin with http://?", "hould the host begin with https://?"
+VERIFY = 'the connection\'s extra: {"verify"'
+
+
+async def errors_of(hook: OdiRouterHook) -> list[str]:
+    """What a poll on a worker, and one in the triggerer, say."""
+    with pytest.raises(OdiRouterError) as on_worker:
+        hook.get_status(*REQUEST)
+    with pytest.raises(OdiRouterError) as in_triggerer:
+        await hook.aget_status(*REQUEST)
+    return [str(on_worker.value), str(in_triggerer.value)]
+
+
+async def test_a_host_that_answers_tls_in_plain_http_is_asked_about(connect: Connect, base_url: str) -> None:
+    texts = await errors_of(connect(base_url.replace("http://", "https://")))
+    assert [(HTTP in text, HTTPS in text, VERIFY in text) for text in texts] == [(True, False, False)] * 2
+
+
+async def test_a_certificate_that_is_not_trusted_names_the_extra_verify(connect: Connect, server: RawServer) -> None:
+    texts = await errors_of(connect(server.base_url))
+    assert [(HTTP in text, HTTPS in text, VERIFY in text) for text in texts] == [(False, False, True)] * 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"<html><title>400 The plain HTTP request was sent to HTTPS port</title></html>",
+        b"Client sent an HTTP request to an HTTPS server.",
+        b"Reason: You're speaking plain HTTP to an SSL-enabled server port.",
+    ],
+    ids=["nginx", "Go", "Apache"],
+)
+async def test_a_port_for_https_that_is_called_without_tls_is_named(
+    words: bytes, connect: Connect, serve: Serve
+) -> None:
+    hook = connect(serve(lambda exchange: exchange.answer(words, status="400 Bad Request")).base_url)
+    assert [HTTPS in text for text in await errors_of(hook)] == [True, True]
+    with pytest.raises(UnreadableAnswerError, match="the host speaks TLS on this port"):
+        hook.submit("nano_banana_2", {})
+
+
+async def test_a_tls_alert_to_a_call_without_tls_is_asked_about(connect: Connect, serve: Serve) -> None:
+    def alert(exchange: Exchange) -> None:
+        exchange.send(b"\x15\x03\x01\x00\x02\x02\x46")
+        exchange.hang_up()
+
+    texts = await errors_of(connect(serve(alert).base_url))
+    assert [HTTPS in text for text in texts] == [True, True]
+
+
+def test_a_submit_that_a_tls_alert_ends_says_what_to_mend_and_that_it_may_be_paid(
+    connect: Connect, serve: Serve
+) -> None:
+    def alert(exchange: Exchange) -> None:
+        exchange.send(b"\x15\x03\x01\x00\x02\x02\x46")
+        exchange.hang_up()
+
+    with pytest.raises(LostSubmitError) as caught:
+        connect(serve(alert).base_url).submit("nano_banana_2", {})
+    text = str(caught.value)
+    assert HTTPS in text
+    assert text.endswith(LostSubmitError.advice)
+    assert "A retry helps only then" not in text
+
+
+@pytest.mark.parametrize("alert", [ssl.ALERT_DESCRIPTION_ACCESS_DENIED, ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME])
+async def test_a_host_that_refuses_tls_with_an_alert_is_not_asked_about_http(
+    connect: Connect, serve: Serve, tls: ssl.SSLContext, pauses: Pauses, alert: int
+) -> None:
+    tls.sni_callback = lambda *_: alert
+    hook = connect(serve(lambda exchange: exchange.answer_json(IN_QUEUE), tls=tls).base_url)
+
+    with pytest.raises(OdiRouterError) as submit:
+        hook.submit("nano_banana_2", {})
+    for text in (*await errors_of(hook), str(submit.value)):
+        assert "with an alert" in text, text
+        assert (HTTP in text, HTTPS in text, VERIFY in text) == (False, False, False)
+
+
+async def test_a_proxy_that_demands_a_login_before_it_connects_is_named(
+    connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch, pauses: Pauses
+) -> None:
+    proxy = serve(lambda exchange: exchange.answer(status="407 Proxy Authentication Required"))
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+    hook = connect("https://api.example/model")
+    with pytest.raises(NotSentError) as submit:
+        hook.submit("nano_banana_2", {})
+    for text in (*await errors_of(hook), str(submit.value)):
+        assert "The proxy refuses the connection: check HTTPS_PROXY" in text
+
+
+async def test_a_refusal_of_the_api_itself_is_not_about_tls(connect: Connect, serve: Serve) -> None:
+    body = {"detail": "plain HTTP request"}
+    hook = connect(serve(lambda exchange: exchange.answer_json(body, status="400 Bad Request")).base_url)
+    assert [HTTPS in text for text in await errors_of(hook)] == [False, False]
+
+
+def test_a_submit_that_is_cut_off_over_tls_is_lost(
     connect: Connect, serve: Serve, tls: ssl.SSLContext, authority: Path, pauses: Pauses
 ) -> None:
     server = serve(lambda exchange: exchange.hang_up(), tls=tls)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from io import BytesIO
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -63,36 +60,3 @@ def unprivileged() -> Unprivileged:
             os.seteuid(before)
 
     return become
-
-
-class KilledError(RuntimeError):
-    """What a signal handler raises, as Airflow's does for a task that is killed."""
-
-
-@pytest.fixture
-def kill() -> Iterator[Kill]:
-    """Sends this process a signal whose handler raises ``KilledError``, wherever the main thread is."""
-
-    def die(signum: int, frame: FrameType | None) -> None:
-        raise KilledError
-
-    before = signal.signal(signal.SIGUSR1, die)
-    yield lambda: os.kill(os.getpid(), signal.SIGUSR1)
-    signal.signal(signal.SIGUSR1, before)
-
-
-@pytest.fixture
-def release() -> Iterator[threading.Event]:
-    """What a job can wait for; it is set when the test is over, and the jobs' threads are waited for."""
-    event = threading.Event()
-    yield event
-    event.set()
-    join_jobs()
-
-
-def join_jobs() -> None:
-    """Wait for the jobs that nobody waited for."""
-    while jobs := [thread for thread in threading.enumerate() if thread.name.startswith("odirouter-images")]:
-        for job in jobs:
-            with suppress(RuntimeError):  # It is just about to begin: a kill can come in the middle of that.
-                job.join()

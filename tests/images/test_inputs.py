@@ -1,10 +1,11 @@
-"""Input pictures: read as the user names them, checked before anything is paid, all problems at once."""
+"""Input pictures: read from every form of path, checked before anything is paid, with all problems in one error."""
 
 from __future__ import annotations
 
 import base64
 import io
 import os
+import platform
 import random
 import struct
 import threading
@@ -14,6 +15,7 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from airflow.sdk.io import attach
@@ -23,8 +25,9 @@ from PIL import Image
 from airflow_provider_odirouter.errors import StorageError
 from airflow_provider_odirouter.images import inputs as inputs_module
 from airflow_provider_odirouter.images.inputs import MAX_INPUT_BYTES, is_url, read_inputs
-from airflow_provider_odirouter.images.picture import MOST_PIXELS, UnusablePictureError, examine
-from tests.images.conftest import Kill, KilledError, Paint, Unprivileged, join_jobs
+from airflow_provider_odirouter.images.picture import MAX_PIXELS, UnusablePictureError, examine
+from tests.conftest import Kill, KilledError, join_jobs
+from tests.images.conftest import Paint, Unprivileged
 
 
 def problems_of(*images: str, mask: str | None = None) -> list[str]:
@@ -47,7 +50,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def padded(picture: bytes, size: int) -> bytes:
-    """A PNG that has exactly this many bytes: before its end, a chunk is put that every reader passes over."""
+    """A PNG that has exactly this many bytes: before its end is a chunk that every reader ignores."""
     end = picture[-12:]
     return picture[:-12] + chunk(b"teSt", bytes(size - len(picture) - 12)) + end
 
@@ -120,7 +123,7 @@ class TestReading:
             ("WEBP", "RGBA", {"lossless": True}),
         ],
     )
-    def test_every_kind_of_png_jpeg_and_webp_is_taken(
+    def test_every_kind_of_png_jpeg_and_webp_is_accepted(
         self, tmp_path: Path, paint: Paint, kind: str, mode: str, options: dict[str, bool]
     ) -> None:
         if mode == "I;16":
@@ -135,7 +138,7 @@ class TestReading:
         assert (inputs.problems, inputs.remarks) == ((), ())
         assert inputs.images == (encoded(data),)
 
-    def test_a_phones_jpeg_with_a_second_picture_behind_it_is_a_jpeg(self, tmp_path: Path) -> None:
+    def test_a_phones_jpeg_with_a_second_picture_in_its_file_is_a_jpeg(self, tmp_path: Path) -> None:
         photo = Image.effect_noise((40, 30), 80).convert("RGB")
         photo.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[photo])
         with Image.open(tmp_path / "phone.jpg") as image:
@@ -144,14 +147,14 @@ class TestReading:
         inputs = read_inputs([str(tmp_path / "phone.jpg")], None)
         assert (inputs.problems, inputs.remarks) == ((), ())
 
-    def test_the_content_tells_the_format_not_the_name(self, tmp_path: Path, paint: Paint) -> None:
+    def test_the_content_decides_the_format_not_the_name(self, tmp_path: Path, paint: Paint) -> None:
         assert problems_of(written(tmp_path, paint("JPEG"), "photo.png"), written(tmp_path, paint(), "photo")) == []
 
     @pytest.mark.parametrize(
         "name",
         ["a b.png", "Füße 🐈.png", "100%.png", "a%20b.png", "a#b?c=d.png", "[a]*.png", "a::b.png", "c:d.png", "-.png"],
     )
-    def test_any_name_can_be_read_in_each_way(
+    def test_any_name_can_be_read_in_every_form_of_path(
         self, tmp_path: Path, paint: Paint, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         data = paint()
@@ -169,7 +172,7 @@ class TestReading:
         data = paint()
         path = written(tmp_path, data, name)
 
-        assert read_inputs([f"file://{path}"], None).images == (encoded(data),)
+        assert read_inputs([f"file://{quote(str(path))}"], None).images == (encoded(data),)
 
     def test_an_object_store_is_read(self, paint: Paint) -> None:
         store = MemoryFileSystem()
@@ -179,7 +182,7 @@ class TestReading:
         assert problems_of("memory://bucket/in/picture.png") == []
         assert "does not exist" in problems_of("memory://bucket/in/other.png")[0]
 
-    def test_a_file_of_exactly_10_mib_is_taken(self, tmp_path: Path, paint: Paint) -> None:
+    def test_a_file_of_exactly_10_mib_is_accepted(self, tmp_path: Path, paint: Paint) -> None:
         data = padded(paint(), MAX_INPUT_BYTES)
 
         inputs = read_inputs([written(tmp_path, data)], None)
@@ -188,23 +191,158 @@ class TestReading:
         assert inputs.problems == ()
         assert base64.b64decode(inputs.images[0]) == data
 
-    def test_no_more_than_is_allowed_is_taken_into_memory(self, tmp_path: Path) -> None:
+    def test_a_huge_file_is_not_read_into_memory(self, tmp_path: Path) -> None:
         with (tmp_path / "huge.png").open("wb") as file:
             file.truncate(200 * 2**20)
         tracemalloc.start()
         try:
             assert "more than 10 MiB" in problems_of(str(tmp_path / "huge.png"))[0]
-            _, most = tracemalloc.get_traced_memory()
+            _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
 
-        assert most < 50 * 2**20
+        assert peak < 50 * 2**20
+
+
+def png_with(*chunks: bytes, behind: bool = False) -> bytes:
+    """A PNG with further chunks before or behind its pixels."""
+    buffer = io.BytesIO()
+    Image.effect_noise((40, 30), 80).convert("RGB").save(buffer, "PNG")
+    data = buffer.getvalue()
+    position = len(data) - 12 if behind else 33
+    return data[:position] + b"".join(chunks) + data[position:]
+
+
+def jpeg_with(marker: int, content: bytes, **options: Any) -> bytes:
+    """A JPEG with a further segment."""
+    buffer = io.BytesIO()
+    Image.effect_noise((40, 30), 80).convert("RGB").save(buffer, "JPEG", **options)
+    data = buffer.getvalue()
+    return data[:2] + bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content + data[2:]
+
+
+def webp_with(kind: bytes, content: bytes, *, length: int | None = None, mode: str = "RGB") -> bytes:
+    """
+    A WebP with a further part, ``ICCP`` before and any other behind its pixels.
+
+    :param length: What the part says of its own. Default: the right one.
+    """
+    buffer = io.BytesIO()
+    Image.effect_noise((40, 30), 80).convert(mode).save(buffer, "WEBP")
+    parts = buffer.getvalue()[12:]
+    part = kind + struct.pack("<I", len(content) if length is None else length) + content + b"\0" * (len(content) % 2)
+    extended = b"VP8X" + struct.pack("<IIHBHB", 10, 0x2C, 39, 0, 29, 0)
+    parts = extended + (part + parts if kind == b"ICCP" else parts + part)
+    return b"RIFF" + struct.pack("<I", 4 + len(parts)) + b"WEBP" + parts
+
+
+LARGE = b"x" * (2 * 2**20)
+
+
+class TestOnlyPixelsDecide:
+    @pytest.mark.parametrize("behind", [False, True], ids=["before the pixels", "behind the pixels"])
+    @pytest.mark.parametrize(
+        "part",
+        [
+            chunk(b"tEXt", b"Comment\0" + LARGE),
+            chunk(b"zTXt", b"Comment\0\0" + zlib.compress(LARGE)),
+            chunk(b"zTXt", b"Comment\0\7nonsense"),
+            chunk(b"zTXt", b"Comment\0\0nonsense"),
+            chunk(b"iTXt", b"Comment\0\1\0en\0\0" + zlib.compress(LARGE)),
+            chunk(b"iTXt", b""),
+            chunk(b"tEXt", b"Comment\0broken")[:-1] + b"?",
+            chunk(b"iCCP", b"icc\0\0" + zlib.compress(LARGE)),
+            chunk(b"iCCP", b"icc\0\0" + zlib.compress(LARGE)[:100]),
+            chunk(b"iCCP", b"icc\0"),
+            chunk(b"iCCP", b"icc"),
+            *(chunk(kind, b"\1") for kind in (b"gAMA", b"pHYs", b"cHRM", b"eXIf", b"acTL", b"fcTL", b"fdAT", b"tRNS")),
+            chunk(b"eXIf", LARGE),
+            chunk(b"sRGB", b""),
+        ],
+        ids=lambda part: part[4:8].decode(),
+    )
+    def test_of_a_png(self, tmp_path: Path, part: bytes, behind: bool) -> None:
+        inputs = read_inputs([written(tmp_path, png_with(part, behind=behind))], None)
+        assert (inputs.problems, inputs.remarks) == ((), ())
+
+    @pytest.mark.parametrize(
+        ("marker", "content"),
+        [
+            (0xE2, b"ICC_PROFILE\0"),
+            (0xE2, b"ICC_PROFILE\0\1"),
+            (0xE2, b"ICC_PROFILE\0\1\7cut"),
+            (0xE2, b"MPF\0"),
+            (0xE1, b"Exif\0\0"),
+            (0xE1, b"Exif\0\0II*\0\x08\0\0\0\xff\xff"),
+            (0xE0, b"JFIF\0"),
+            (0xED, b"Photoshop 3.0\x008BIM\3\xed"),
+            (0xEE, b"Adobe"),
+        ],
+    )
+    def test_of_a_jpeg(self, tmp_path: Path, marker: int, content: bytes) -> None:
+        inputs = read_inputs([written(tmp_path, jpeg_with(marker, content))], None)
+        assert (inputs.problems, inputs.remarks) == ((), ())
+
+    @pytest.mark.parametrize("length", [0, 1, 3, 4, 26, 27, 1000, 2**31, 2**32 - 16, 2**32 - 1])
+    @pytest.mark.parametrize("kind", [b"EXIF", b"XMP "])
+    def test_of_a_webp_a_wrong_length_behind_the_pixels(self, tmp_path: Path, kind: bytes, length: int) -> None:
+        data = webp_with(kind, oriented(1)[6:], length=length)
+        inputs = read_inputs([written(tmp_path, data)], None)
+        assert (inputs.problems, inputs.remarks, inputs.images) == ((), (), (encoded(data),))
+
+    def test_a_webp_that_is_cut_behind_its_pixels_or_has_a_wrong_length_itself(self, tmp_path: Path) -> None:
+        whole = webp_with(b"EXIF", LARGE)
+        for data in (whole[:-1], whole[:-1000], whole + b"Attached.", whole[:4] + b"\xff\xff\xff\x7f" + whole[8:]):
+            assert problems_of(written(tmp_path, data)) == []
+
+    def test_a_webp_whose_pixels_are_cut_is_truncated(self, tmp_path: Path) -> None:
+        profile = webp_with(b"ICCP", b"icc", length=100_000)
+        pixels = webp_with(b"EXIF", b"")
+        pixels = pixels[: pixels.index(b"EXIF") - 2]
+        for data in (profile, pixels, profile[:30], profile[:12]):
+            (problem,) = problems_of(written(tmp_path, data))
+            assert "is a broken or truncated picture" in problem
+
+    def test_an_animated_webp_without_its_last_pictures_is_truncated(self, tmp_path: Path) -> None:
+        buffer = io.BytesIO()
+        frames = [Image.effect_noise((40, 30), 80).convert("RGB") for _ in range(3)]
+        frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:])
+        data = buffer.getvalue()
+        assert problems_of(written(tmp_path, data)) == []
+        (problem,) = problems_of(written(tmp_path, data[: data.rindex(b"ANMF")]))
+        assert "its last pictures are missing" in problem
+
+    @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+    def test_a_large_profile_does_not(self, tmp_path: Path, paint: Paint, kind: str) -> None:
+        assert problems_of(written(tmp_path, paint(kind, icc_profile=LARGE))) == []
+
+    @pytest.mark.parametrize("missing", [1, 4, 12])
+    def test_a_png_without_its_end_is_truncated(self, tmp_path: Path, paint: Paint, missing: int) -> None:
+        (problem,) = problems_of(written(tmp_path, paint()[:-missing]))
+        assert "is a broken or truncated picture" in problem
+
+    def test_a_file_that_ends_in_a_text_behind_the_pixels_is_truncated(self, tmp_path: Path, paint: Paint) -> None:
+        cut = paint()[:-12] + struct.pack(">I", 1000) + b"tEXtComment\0cut"
+        (problem,) = problems_of(written(tmp_path, cut))
+        assert "its part 'tEXt' goes on behind the end of the file" in problem
+
+    def test_what_follows_the_end_of_a_png_does_not(self, tmp_path: Path, paint: Paint) -> None:
+        assert problems_of(written(tmp_path, paint() + b"Attached by a tool.")) == []
+
+    def test_pixels_in_many_parts_are_read_as_one(self, tmp_path: Path) -> None:
+        png = whole_png(4000, 4000)
+        header, pixels, end = png[:33], png[41:-16], png[-12:]
+        parts = (chunk(b"IDAT", pixels[at : at + 7]) + chunk(b"zTXt", b"?") for at in range(0, len(pixels), 7))
+
+        assert problems_of(written(tmp_path, header + b"".join(parts) + end)) == []
 
 
 class TestRemarks:
     @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
     @pytest.mark.parametrize("orientation", range(2, 9))
-    def test_a_photograph_that_is_shown_turned(self, tmp_path: Path, paint: Paint, kind: str, orientation: int) -> None:
+    def test_a_photograph_that_viewers_turn_needs_a_remark(
+        self, tmp_path: Path, paint: Paint, kind: str, orientation: int
+    ) -> None:
         data = paint(kind, exif=oriented(orientation))
         path = written(tmp_path, data)
 
@@ -224,7 +362,7 @@ class TestRemarks:
         ids=["upright", "0", "9", "broken off", "nonsense"],
     )
     @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-    def test_a_photograph_that_is_upright_or_says_nothing_sensible_needs_none(
+    def test_an_upright_photograph_or_broken_exif_data_need_no_remark(
         self, tmp_path: Path, paint: Paint, kind: str, exif: bytes
     ) -> None:
         with warnings.catch_warnings():
@@ -234,7 +372,7 @@ class TestRemarks:
         assert (inputs.problems, inputs.remarks) == ((), ())
 
     @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-    def test_a_picture_that_moves(self, tmp_path: Path, kind: str) -> None:
+    def test_an_animated_picture_needs_a_remark(self, tmp_path: Path, kind: str) -> None:
         frames = [Image.effect_noise((40, 30), 80).convert("RGB") for _ in range(3)]
         path = str(tmp_path / "moving")
         frames[0].save(path, kind, save_all=True, append_images=frames[1:])
@@ -249,7 +387,7 @@ class TestRemarks:
 
 
 class TestWaiting:
-    """A named pipe is a file that does not answer until somebody writes to it."""
+    """A named pipe is a file that does not answer until another process writes to it."""
 
     @pytest.fixture
     def pipe(self, tmp_path: Path) -> Path:
@@ -273,10 +411,10 @@ class TestWaiting:
             store.join()
             join_jobs()
 
-    def test_a_store_that_does_not_answer_is_given_up(self, pipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(inputs_module, "READ_SECONDS", 0.01)
+    def test_a_store_that_does_not_answer_ends_the_read(self, pipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(inputs_module, "MAX_READ_SECONDS", 0.01)
         try:
-            with pytest.raises(StorageError, match=r"cannot be read: there is no answer within 0\.01 s\. Nothing was"):
+            with pytest.raises(StorageError, match=r"cannot be read: no answer within 0\.01 s\. Nothing was"):
                 read_inputs([str(pipe)], None)
         finally:
             pipe.open("wb").close()
@@ -292,16 +430,21 @@ class TestBadPictures:
         assert repr(path)[:100] in problem.message
         return problem.message
 
-    def test_a_missing_file(self, tmp_path: Path) -> None:
-        assert "does not exist, as this worker sees it" in self.problem_of(str(tmp_path / "missing.png"))
+    def test_a_missing_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(platform, "node", lambda: "worker-7")
+        assert self.problem_of("in/missing.png") == (
+            f"'in/missing.png' does not exist, as this worker sees it (host worker-7, path '{tmp_path}/in/missing.png')"
+        )
+        assert self.problem_of(f"{tmp_path}/missing.png").endswith("as this worker sees it (host worker-7)")
 
     def test_a_file_below_another_file(self, pictures: Path) -> None:
         assert "cannot be read" in self.problem_of(str(pictures / "rocket.jpg" / "picture.png"))
 
     def test_a_folder(self, tmp_path: Path) -> None:
-        assert "is a folder, not a picture" in self.problem_of(str(tmp_path))
+        assert "is a folder, not a file" in self.problem_of(str(tmp_path))
 
-    def test_a_home_of_nobody(self) -> None:
+    def test_a_home_of_an_unknown_user(self) -> None:
         assert "does not exist" in self.problem_of("~no-such-user/picture.png")
 
     @pytest.mark.parametrize("name", ["a\0b.png", "a" * 5000 + ".png"])
@@ -317,18 +460,18 @@ class TestBadPictures:
 
         assert "cannot be read: Permission denied" in problem
 
-    def test_a_store_that_nobody_knows(self) -> None:
+    def test_a_store_without_an_installed_provider(self) -> None:
         problem = self.problem_of("nosuch://bucket/picture.png")
 
-        assert problem.endswith("cannot be read: no installed provider of Airflow knows nosuch://")
+        assert problem.endswith("cannot be read: no installed Airflow provider supports nosuch://")
 
     def test_text_with_a_pictures_name(self, tmp_path: Path) -> None:
         problem = self.problem_of(written(tmp_path, b"This is no picture.", "text.png"))
 
-        assert "is no PNG, JPEG or WebP picture; its content begins with b'This is no pictu'" in problem
+        assert "is not a PNG, JPEG or WebP picture; its content begins with b'This is no pictu'" in problem
 
     def test_an_empty_file(self, tmp_path: Path) -> None:
-        assert "is no PNG, JPEG or WebP picture; its content begins with b''" in self.problem_of(written(tmp_path, b""))
+        assert "is empty (0 bytes)" in self.problem_of(written(tmp_path, b""))
 
     @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
     @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
@@ -337,7 +480,7 @@ class TestBadPictures:
 
         problem = self.problem_of(written(tmp_path, data[: int(len(data) * share)]))
 
-        assert "is a broken or truncated picture" in problem or "is no PNG, JPEG or WebP" in problem
+        assert "is a broken or truncated picture" in problem or "is not a PNG, JPEG or WebP" in problem
 
     def test_a_truncated_photograph(self, tmp_path: Path, pictures: Path) -> None:
         data = (pictures / "astronaut.png").read_bytes()
@@ -353,12 +496,39 @@ class TestBadPictures:
 
         assert "is a GIF; the endpoint takes PNG, JPEG or WebP" in problem
 
-    @pytest.mark.parametrize("kind", ["BMP", "TIFF", "ICO", "PPM"])
-    def test_another_format(self, tmp_path: Path, paint: Paint, kind: str) -> None:
-        assert "is no PNG, JPEG or WebP picture" in self.problem_of(written(tmp_path, paint(kind)))
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is HEIC; convert it to JPEG"),
+            (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heix", "is HEIC; convert it to JPEG"),
+            (b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif", "is AVIF; convert it to JPEG"),
+            (b"\0\0\0\x18ftypavif\0\0\0\0mif1miaf", "is AVIF; convert it to JPEG"),
+            (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is SVG; convert it to JPEG"),
+            (b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- a --><!DOCTYPE svg><svg/>", "is SVG; convert it to JPEG"),
+            (b"<?xml version='1.0'?><svg:svg xmlns:svg='http://www.w3.org/2000/svg'/>", "is SVG; convert it to JPEG"),
+            (b"%PDF-1.7\n", "is PDF; convert it to JPEG"),
+            (b"8BPS\0\x01", "is PSD; convert it to JPEG"),
+            (b"\xff\x0a\xfa\x7f", "is JPEG XL; convert it to JPEG"),
+            (b"\n<!DOCTYPE html>\n<html>", "is an HTML page, not a PNG, JPEG or WebP picture"),
+            (b"<!-- " + b"x" * 3000 + b" --><body>", "is an HTML page, not a PNG, JPEG or WebP picture"),
+            ("<html>".encode("utf-16"), "is an HTML page, not a PNG, JPEG or WebP picture"),
+            (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "is an XML document, not a PNG"),
+            (b'{"error": "not found"}', "is a JSON document, not a PNG"),
+            (b"\0\0\0\x18ftypisom\0\0\0\0isomavif", "is an MP4, not a PNG"),
+            (b"\0\0\0\x14ftypqt  ", "is a QuickTime, not a PNG"),
+            (b"PK\x03\x04", "is a ZIP archive, not a PNG"),
+            (b"BM is how this text begins", "its content begins with b'BM is how this t'"),
+        ],
+    )
+    def test_another_format_has_its_name_in_the_message(self, tmp_path: Path, content: bytes, words: str) -> None:
+        assert words in self.problem_of(written(tmp_path, content))
 
-    def test_a_drawing(self, tmp_path: Path) -> None:
-        assert "is no PNG" in self.problem_of(written(tmp_path, b"<svg xmlns='http://www.w3.org/2000/svg'/>"))
+    @pytest.mark.parametrize("kind", ["BMP", "TIFF", "ICO", "AVIF", "PCX", "TGA"])
+    def test_a_picture_of_another_format_has_its_name(self, tmp_path: Path, paint: Paint, kind: str) -> None:
+        assert f"is {kind}; convert it to JPEG" in self.problem_of(written(tmp_path, paint(kind)))
+
+    def test_a_png_that_breaks_off_in_its_header_is_a_broken_picture(self, tmp_path: Path, paint: Paint) -> None:
+        assert "is a broken or truncated picture" in self.problem_of(written(tmp_path, paint()[:20]))
 
     @pytest.mark.parametrize("side", [9_460, 10_000, 20_000, 2**31 - 1])
     @pytest.mark.parametrize("pillows_warning", ["error", "ignore"])
@@ -370,8 +540,8 @@ class TestBadPictures:
             assert "is too large a picture to be safe" in self.problem_of(bomb)
 
     def test_a_picture_may_have_as_many_pixels_as_is_safe(self, tmp_path: Path) -> None:
-        assert problems_of(written(tmp_path, whole_png(MOST_PIXELS // 5, 5))) == []
-        assert "is too large" in problems_of(written(tmp_path, whole_png(MOST_PIXELS // 5 + 1, 5)))[0]
+        assert problems_of(written(tmp_path, whole_png(MAX_PIXELS // 5, 5))) == []
+        assert "is too large" in problems_of(written(tmp_path, whole_png(MAX_PIXELS // 5 + 1, 5)))[0]
 
     def test_a_data_url(self) -> None:
         assert "is a data: URL; give a path or an http(s) URL" in self.problem_of("data:image/png;base64,iVBORw0KGgo=")
@@ -424,6 +594,6 @@ class TestBadPictures:
 
         assert [problem.field for problem in inputs.problems] == ["images[0]", "images[2]", "images[4]", "mask"]
 
-    def test_how_many_pictures_there_may_be_is_not_decided_here(self, pictures: Path) -> None:
+    def test_the_number_of_pictures_is_not_checked_here(self, pictures: Path) -> None:
         assert len(read_inputs([str(pictures / "coffee-mask.png")] * 17, None).images) == 17
         assert read_inputs([], None).images == ()

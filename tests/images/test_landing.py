@@ -1,7 +1,8 @@
-"""Outputs: whole or not at all, in order, under names that stay, and truly described."""
+"""Outputs land whole or not at all, in order, under names that stay, described by their content."""
 
 from __future__ import annotations
 
+import base64
 import errno
 import hashlib
 import os
@@ -18,10 +19,17 @@ from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem  # type: ignore[import-untyped]
 from PIL import Image
 
-from airflow_provider_odirouter.errors import FileExpiredError, LandingError, NotOwnerError, StorageError
-from airflow_provider_odirouter.images.landing import LONGEST_NAME, land, make_output_folder, probe, stable_name
+from airflow_provider_odirouter.errors import (
+    FileExpiredError,
+    LandingError,
+    NotOwnerError,
+    StorageError,
+    UnusablePathError,
+)
+from airflow_provider_odirouter.images.landing import MAX_NAME_LENGTH, land, make_output_folder, probe, stable_name
 from airflow_provider_odirouter.models import LandedOutput, OutputFile
-from tests.images.conftest import Kill, KilledError, Paint, Unprivileged, join_jobs
+from tests.conftest import Kill, KilledError, join_jobs
+from tests.images.conftest import Paint, Unprivileged
 
 Download = Callable[[str, IO[bytes]], None]
 
@@ -59,7 +67,7 @@ class TestLanding:
         assert len(everything_in(tmp_path)) == 12
 
     @pytest.mark.parametrize("name", ["astronaut.png", "rocket.jpg", "coffee-mask.png"])
-    def test_they_are_described_as_they_are_not_as_the_service_says(
+    def test_outputs_are_described_by_their_content_not_by_the_service(
         self, tmp_path: Path, pictures: Path, name: str
     ) -> None:
         data = (pictures / name).read_bytes()
@@ -84,7 +92,7 @@ class TestLanding:
         ("kind", "mode", "extension"),
         [("PNG", "RGBA", "png"), ("JPEG", "RGB", "jpeg"), ("WEBP", "RGBA", "webp"), ("GIF", "P", "gif")],
     )
-    def test_the_extension_is_the_real_formats(
+    def test_the_extension_is_that_of_the_real_format(
         self, tmp_path: Path, paint: Paint, kind: str, mode: str, extension: str
     ) -> None:
         landed = land_one(tmp_path, paint(kind, mode), content_type="image/tiff", file_name="../evil.exe")
@@ -92,7 +100,7 @@ class TestLanding:
         assert landed.path == str(tmp_path / f"mine-0.{extension}")
         assert landed.content_type == f"image/{extension}"
 
-    def test_a_jpeg_with_a_second_picture_behind_it_is_a_jpeg(self, tmp_path: Path) -> None:
+    def test_a_jpeg_with_a_second_picture_in_its_file_is_a_jpeg(self, tmp_path: Path) -> None:
         photo = Image.effect_noise((40, 30), 80).convert("RGB")
         buffer = BytesIO()
         photo.save(buffer, "MPO", save_all=True, append_images=[photo])
@@ -112,13 +120,31 @@ class TestLanding:
             ({}, "bin"),
         ],
     )
-    def test_what_is_no_picture_lands_as_it_is(self, tmp_path: Path, fields: dict[str, str], extension: str) -> None:
+    def test_a_file_that_is_not_a_picture_lands_unchanged(
+        self, tmp_path: Path, fields: dict[str, str], extension: str
+    ) -> None:
         landed = land_one(tmp_path, b"anything", type="video", **fields)
 
         assert landed.path == str(tmp_path / f"mine-0.{extension}")
         assert (landed.width, landed.height, landed.size_bytes) == (None, None, 8)
         assert landed.content_type == fields.get("content_type")
         assert everything_in(tmp_path) == [f"mine-0.{extension}"]
+
+    def test_a_data_url_lands_without_a_download(self, tmp_path: Path, paint: Paint) -> None:
+        data = paint()
+        output = OutputFile(url=f"data:image/png;base64,{base64.b64encode(data).decode()}")
+
+        (landed,) = land([output], output_path=str(tmp_path), name="mine", download=give())
+
+        assert (landed.path, landed.url, landed.width) == (str(tmp_path / "mine-0.png"), None, 40)
+        assert (tmp_path / "mine-0.png").read_bytes() == data
+
+    def test_a_file_that_is_no_picture_is_refused_where_pictures_are_due(self, tmp_path: Path) -> None:
+        with pytest.raises(LandingError, match="not a PNG"):
+            land(outputs(type="file"), output_path=str(tmp_path), name="a", download=give(b"x"), picture_due=True)
+
+        land(outputs(), output_path=str(tmp_path), name="a", download=give(b"x"), picture_due=False)
+        assert everything_in(tmp_path) == ["a-0.bin"]
 
     def test_files_of_an_earlier_try_that_are_not_replaced_stay(self, tmp_path: Path, paint: Paint) -> None:
         land(outputs(2), output_path=str(tmp_path), name="mine", download=give(paint(), paint()))
@@ -130,20 +156,20 @@ class TestLanding:
 
     def test_an_older_file_of_ours_is_replaced_and_no_other(self, tmp_path: Path, paint: Paint) -> None:
         (tmp_path / "mine-0.png").write_bytes(b"of an earlier try")
-        (tmp_path / "mine-1.png").write_bytes(b"of somebody else")
+        (tmp_path / "mine-1.png").write_bytes(b"of another task")
         (tmp_path / "yours-0.png").write_bytes(b"yours")
 
         land_one(tmp_path, paint())
 
         assert (tmp_path / "mine-0.png").read_bytes().startswith(b"\x89PNG")
-        assert (tmp_path / "mine-1.png").read_bytes() == b"of somebody else"
+        assert (tmp_path / "mine-1.png").read_bytes() == b"of another task"
         assert (tmp_path / "yours-0.png").read_bytes() == b"yours"
 
-    def test_nothing_is_landed_of_nothing(self, tmp_path: Path) -> None:
+    def test_no_outputs_land_nothing(self, tmp_path: Path) -> None:
         assert land([], output_path=str(tmp_path), name="mine", download=give()) == ()
 
     @pytest.mark.parametrize("form", ["{folder}", "{folder}/", "file://{folder}", "out", "./out", "~/out"])
-    def test_the_path_can_be_written_in_each_way(
+    def test_every_form_of_path_is_accepted(
         self, tmp_path: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch, form: str
     ) -> None:
         monkeypatch.chdir(tmp_path)
@@ -165,7 +191,7 @@ class TestLanding:
 
 
 class TestWholeOrNotAtAll:
-    @pytest.mark.parametrize("error", [LandingError("Too much."), FileExpiredError("Gone."), KeyboardInterrupt()])
+    @pytest.mark.parametrize("error", [LandingError("Too much."), FileExpiredError("Expired."), KeyboardInterrupt()])
     def test_a_download_that_breaks_leaves_nothing(self, tmp_path: Path, paint: Paint, error: BaseException) -> None:
         def download(url: str, into: IO[bytes]) -> None:
             into.write(paint()[:200])
@@ -179,12 +205,15 @@ class TestWholeOrNotAtAll:
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            (b"<html><body>Please log in.</body></html>", "is no PNG, JPEG or WebP picture; its content begins with"),
-            (b"", "is no PNG, JPEG or WebP picture"),
-            (b"\x89PNG\r\n\x1a\n", "broken or truncated|is no PNG"),
+            (
+                b"<html><body>Please log in.</body></html>",
+                "is an HTML page, not a PNG, JPEG or WebP picture",
+            ),
+            (b"", r"is empty \(0 bytes\)"),
+            (b"\x89PNG\r\n\x1a\n", "broken or truncated|is not a PNG"),
         ],
     )
-    def test_what_is_no_picture_though_the_service_says_so_is_refused(
+    def test_a_file_that_is_not_the_picture_the_service_announced_is_refused(
         self, tmp_path: Path, content: bytes, words: str
     ) -> None:
         with pytest.raises(LandingError, match=words):
@@ -192,7 +221,7 @@ class TestWholeOrNotAtAll:
 
         assert everything_in(tmp_path) == []
 
-    def test_a_picture_that_is_called_a_file_of_another_type_is_looked_at_too(self, tmp_path: Path) -> None:
+    def test_a_picture_of_the_type_file_is_checked_too(self, tmp_path: Path) -> None:
         with pytest.raises(LandingError):
             land_one(tmp_path, b"<html>", type="file", content_type="image/png")
 
@@ -205,11 +234,11 @@ class TestWholeOrNotAtAll:
 
         assert everything_in(tmp_path) == []
 
-    def test_those_beside_the_broken_one_are_there_whole(self, tmp_path: Path, paint: Paint) -> None:
+    def test_the_outputs_beside_a_broken_one_are_whole(self, tmp_path: Path, paint: Paint) -> None:
         files = [paint(size=(40 + number, 30)) for number in range(12)]
         files[5] = b"broken"
 
-        with pytest.raises(LandingError, match="is no PNG"):
+        with pytest.raises(LandingError, match="is not a PNG"):
             land(outputs(12), output_path=str(tmp_path), name="mine", download=give(*files))
 
         landed = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -218,14 +247,14 @@ class TestWholeOrNotAtAll:
         assert "mine-5.png" not in landed
         assert landed == {name: files[int(name[5:-4])] for name in landed}
 
-    def test_downloads_that_run_end_with_their_next_piece_when_another_has_failed(self, tmp_path: Path) -> None:
+    def test_running_downloads_end_with_their_next_piece_after_another_failed(self, tmp_path: Path) -> None:
         running = threading.Event()
         ended: list[str] = []
 
         def download(url: str, into: IO[bytes]) -> None:
             if url == "1":
                 running.wait()
-                raise FileExpiredError("Gone.")
+                raise FileExpiredError("Expired.")
             try:
                 while True:
                     into.seek(0)
@@ -245,7 +274,7 @@ class TestWholeOrNotAtAll:
 
         def download(url: str, into: IO[bytes]) -> None:
             if url == "1":
-                raise FileExpiredError("Gone.")
+                raise FileExpiredError("Expired.")
             try:
                 while True:  # as the hook does, for a host that answers nothing
                     into.seek(0)
@@ -279,7 +308,7 @@ class TestWholeOrNotAtAll:
         assert everything_in(tmp_path) == []
 
     @pytest.mark.parametrize("before", [None, b"of an earlier try"])
-    def test_a_write_that_fails_half_way_leaves_what_was_there(
+    def test_a_write_that_fails_half_way_leaves_the_earlier_file(
         self, tmp_path: Path, paint: Paint, before: bytes | None
     ) -> None:
         data = paint(size=(400, 400))
@@ -318,7 +347,7 @@ class TestWholeOrNotAtAll:
 
         assert everything_in(tmp_path) == []
 
-    def test_what_a_killed_worker_left_is_no_obstacle(self, tmp_path: Path, paint: Paint) -> None:
+    def test_a_part_file_of_a_killed_worker_is_removed(self, tmp_path: Path, paint: Paint) -> None:
         (tmp_path / ".mine-0.png.part").write_bytes(b"half of an earlier try" * 1000)
         data = paint()
 
@@ -327,7 +356,7 @@ class TestWholeOrNotAtAll:
         assert everything_in(tmp_path) == ["mine-0.png"]
         assert (tmp_path / "mine-0.png").read_bytes() == data
 
-    def test_a_worker_that_wakes_from_a_freeze_never_writes_to_the_file_of_a_newer_try(
+    def test_a_worker_that_wakes_from_a_freeze_never_replaces_a_newer_file(
         self, tmp_path: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         newer = paint(size=(400, 400))
@@ -340,15 +369,15 @@ class TestWholeOrNotAtAll:
             land_one(tmp_path, newer)
             target.write(data[1000:])
 
-        monkeypatch.setattr("airflow_provider_odirouter.images.files.shutil.copyfileobj", freeze)
-        with pytest.raises(StorageError, match=r"mine-0\.png cannot be written: No such file"):
+        monkeypatch.setattr("airflow_provider_odirouter.storage.files.shutil.copyfileobj", freeze)
+        with pytest.raises(
+            StorageError, match=r"mine-0\.png cannot be written: another process has removed or replaced its temporary"
+        ):
             land_one(tmp_path, paint(size=(300, 300)))
         assert everything_in(tmp_path) == ["mine-0.png"]
         assert (tmp_path / "mine-0.png").read_bytes() == newer
 
-    def test_a_worker_that_is_no_longer_the_owner_when_it_has_a_picture_does_not_write_it(
-        self, tmp_path: Path, paint: Paint
-    ) -> None:
+    def test_a_worker_that_is_no_longer_the_owner_does_not_write(self, tmp_path: Path, paint: Paint) -> None:
         def refuse() -> None:
             raise NotOwnerError("another try has begun")
 
@@ -356,7 +385,7 @@ class TestWholeOrNotAtAll:
             land(outputs(), output_path=str(tmp_path), name="mine", download=give(paint()), before_write=refuse)
         assert everything_in(tmp_path) == []
 
-    def test_nobody_sees_it_under_its_name_before_it_is_whole(
+    def test_a_file_has_its_name_only_when_it_is_whole(
         self, tmp_path: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         data = paint(size=(400, 400))
@@ -373,11 +402,11 @@ class TestWholeOrNotAtAll:
 
         assert seen == [([".mine-0.png.part"], True)]
 
-    def test_a_folder_that_has_gone_meanwhile_is_a_storage_error(self, tmp_path: Path, paint: Paint) -> None:
+    def test_a_folder_that_was_removed_meanwhile_is_a_storage_error(self, tmp_path: Path, paint: Paint) -> None:
         with pytest.raises(StorageError, match="cannot be written"):
-            land_one(tmp_path / "gone", paint())
+            land_one(tmp_path / "missing", paint())
 
-    def test_a_folder_that_this_worker_does_not_have_is_made(self, tmp_path: Path) -> None:
+    def test_a_missing_output_folder_is_made(self, tmp_path: Path) -> None:
         make_output_folder(str(tmp_path / "not" / "there"))
         assert everything_in(tmp_path) == ["not", "not/there"]
         (tmp_path / "a file").touch()
@@ -386,7 +415,7 @@ class TestWholeOrNotAtAll:
 
 
 class TestStoreOfAnotherKind:
-    """One whose files are there as soon as they are opened, and whose half ones nobody discards."""
+    """A store whose files exist as soon as they are opened, and that cannot discard a half file."""
 
     @pytest.fixture
     def store(self) -> MemoryFileSystem:
@@ -396,7 +425,7 @@ class TestStoreOfAnotherKind:
         attach("memory", fs=store)
         return store
 
-    def test_pictures_land_there(self, store: MemoryFileSystem, paint: Paint) -> None:
+    def test_pictures_land_in_such_a_store(self, store: MemoryFileSystem, paint: Paint) -> None:
         data = paint()
         probe("memory://bucket/out")
 
@@ -425,7 +454,13 @@ class TestStoreOfAnotherKind:
 
         assert list(store.store) == []
 
-    def test_what_is_no_picture_does_not_land(self, store: MemoryFileSystem) -> None:
+    @pytest.mark.parametrize("key", ["edited?", "edited#", "../edited"])
+    def test_a_folder_that_would_be_another_one_is_refused_for_good(self, store: MemoryFileSystem, key: str) -> None:
+        with pytest.raises(UnusablePathError, match="cannot be written") as caught:
+            probe(f"memory://bucket/{key}")
+        assert not caught.value.retry_helps
+
+    def test_a_file_that_is_not_a_picture_does_not_land(self, store: MemoryFileSystem) -> None:
         with pytest.raises(LandingError):
             land_one("memory://bucket/out", b"<html>")
 
@@ -433,12 +468,12 @@ class TestStoreOfAnotherKind:
 
 
 class TestProbe:
-    def test_creates_missing_folders_and_leaves_nothing_in_them(self, tmp_path: Path) -> None:
+    def test_a_probe_creates_missing_folders_and_leaves_them_empty(self, tmp_path: Path) -> None:
         probe(str(tmp_path / "a" / "b c" / "ü"))
 
         assert everything_in(tmp_path) == ["a", "a/b c", "a/b c/ü"]
 
-    def test_leaves_what_is_there(self, tmp_path: Path) -> None:
+    def test_a_probe_leaves_existing_files_alone(self, tmp_path: Path) -> None:
         (tmp_path / "picture.png").write_bytes(b"mine")
 
         probe(str(tmp_path))
@@ -468,7 +503,7 @@ class TestProbe:
         assert everything_in(open_folder) == []
 
     @pytest.mark.parametrize("path", ["nosuch://bucket/out", "https://example.com/out", "a\0b"])
-    def test_a_store_or_a_name_that_cannot_be_is_found(self, path: str) -> None:
+    def test_an_impossible_store_or_name_is_found(self, path: str) -> None:
         with pytest.raises(StorageError, match=r"cannot be written.*Nothing was submitted yet"):
             probe(path)
 
@@ -518,14 +553,14 @@ class TestNames:
             ("ü" * 1000,),
         ],
     )
-    def test_every_store_can_hold_it(self, parts: tuple[str, ...], tmp_path: Path, paint: Paint) -> None:
+    def test_every_store_allows_a_stable_name(self, parts: tuple[str, ...], tmp_path: Path, paint: Paint) -> None:
         name = stable_name(*parts)
 
         landed = land_one(tmp_path, paint(), name=name)
 
         assert re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9._-]*)?-[0-9a-f]{8}", name)
-        assert len(name) <= LONGEST_NAME + 9
+        assert len(name) <= MAX_NAME_LENGTH + 9
         assert landed.path == str(tmp_path / f"{name}-0.png")
 
-    def test_its_parts_can_be_read_in_it(self) -> None:
+    def test_the_parts_can_be_read_in_the_name(self) -> None:
         assert stable_name("my_dag", "manual__2026", "edit", "3").startswith("my_dag__manual__2026__edit__3-")

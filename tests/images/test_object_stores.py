@@ -11,18 +11,20 @@ from typing import IO, Any
 import pytest
 from airflow.sdk.io import store as airflow_stores
 
+from airflow_provider_odirouter.batch.report import write_manifest
+from airflow_provider_odirouter.batch.state import BatchStore
 from airflow_provider_odirouter.errors import StorageError
-from airflow_provider_odirouter.images import files, landing
-from airflow_provider_odirouter.images.files import read
+from airflow_provider_odirouter.images import landing
 from airflow_provider_odirouter.images.inputs import MAX_INPUT_BYTES, Inputs, read_inputs
 from airflow_provider_odirouter.images.landing import land, probe
-from airflow_provider_odirouter.images.paths import storage_path
-from airflow_provider_odirouter.images.stores import reached
 from airflow_provider_odirouter.models import LandedOutput, OutputFile
-from airflow_provider_odirouter.operators.batch.edits import edits_of
-from airflow_provider_odirouter.operators.batch.finishing import write_manifest
-from airflow_provider_odirouter.operators.batch.ledger import Ledger
-from tests.images.conftest import Paint, join_jobs
+from airflow_provider_odirouter.storage import files
+from airflow_provider_odirouter.storage.files import read
+from airflow_provider_odirouter.storage.paths import storage_path
+from airflow_provider_odirouter.storage.store_errors import open_store
+from tests.batch.conftest import read_edits
+from tests.conftest import join_jobs
+from tests.images.conftest import Paint
 from tests.images.test_inputs import encoded
 from tests.object_store import S3
 from tests.shown import all_shown, chain_of
@@ -45,7 +47,7 @@ def land_in(url: str, *files: bytes, storage_conn_id: str | None = None) -> tupl
 
 
 def probe_error(path: str, conn_id: str | None = None) -> str:
-    """Probe what cannot be written, and return what the user is told."""
+    """Probe a path that cannot be written, and return the reason."""
     with pytest.raises(StorageError) as raised:
         probe(path, conn_id)
     error = raised.value
@@ -54,14 +56,14 @@ def probe_error(path: str, conn_id: str | None = None) -> str:
 
 
 def input_problem(path: str, conn_id: str | None = None) -> str:
-    """Read an input that cannot be used, and return what the user is told."""
+    """Read an input that cannot be used, and return the problem."""
     (problem,) = read_inputs([path], None, storage_conn_id=conn_id).problems
     return problem.message
 
 
 @pytest.fixture
 def closed_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """A port of this machine without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -104,7 +106,7 @@ class TestLanding:
         assert [one.sha256 for one in landed] == [hashlib.sha256(data).hexdigest() for data in files]
         assert [one.width for one in landed] == [40, 41, 42, 43, 44, 45]
 
-    def test_without_a_connection_the_worker_itself_is_known_to_the_store(
+    def test_without_a_connection_the_workers_own_credentials_are_used(
         self, s3: S3, paint: Paint, known_worker: None
     ) -> None:
         data = paint()
@@ -129,7 +131,7 @@ class TestLanding:
             "out/yours-0.png": b"yours",
         }
 
-    def test_the_right_to_put_objects_is_all_that_it_takes(self, s3: S3, paint: Paint) -> None:
+    def test_only_the_right_to_put_objects_is_needed(self, s3: S3, paint: Paint) -> None:
         with s3.checking_rights("s3:PutObject", "s3:AbortMultipartUpload") as conn_id:
             probe(s3.url("out"), conn_id)
             land_in(s3.url("out"), paint(), storage_conn_id=conn_id)
@@ -137,23 +139,21 @@ class TestLanding:
         assert list(s3.objects()) == ["out/mine-0.png"]
         assert s3.uploads_in_progress() == []
 
-    def test_a_bucket_that_has_gone_meanwhile_is_a_storage_error(self, s3: S3, paint: Paint) -> None:
+    def test_a_bucket_that_was_removed_meanwhile_is_a_storage_error(self, s3: S3, paint: Paint) -> None:
         with pytest.raises(StorageError) as raised:
-            land_in("s3://gone-meanwhile/out", paint(), storage_conn_id=s3.conn_id)
+            land_in("s3://removed-meanwhile/out", paint(), storage_conn_id=s3.conn_id)
 
-        place = f"s3://{s3.conn_id}@gone-meanwhile/out/mine-0.png"
-        assert raised.value.what == f"{place} cannot be written: The specified bucket does not exist."
-        assert "gone-meanwhile" not in s3.buckets()
+        path = f"s3://{s3.conn_id}@removed-meanwhile/out/mine-0.png"
+        assert raised.value.what == f"{path} cannot be written: The specified bucket does not exist."
+        assert "removed-meanwhile" not in s3.buckets()
 
-    def test_rights_that_have_gone_meanwhile_are_a_storage_error(self, s3: S3, paint: Paint) -> None:
+    def test_rights_that_were_removed_meanwhile_are_a_storage_error(self, s3: S3, paint: Paint) -> None:
         with s3.checking_rights() as conn_id, pytest.raises(StorageError, match="cannot be written: Access Denied"):
             land_in(s3.url("out"), *[paint()] * 6, storage_conn_id=conn_id)
 
         assert s3.objects() == {}
 
-    def test_a_store_that_cannot_be_reached_any_more_is_a_storage_error(
-        self, s3: S3, paint: Paint, closed_port: int
-    ) -> None:
+    def test_a_store_that_became_unreachable_is_a_storage_error(self, s3: S3, paint: Paint, closed_port: int) -> None:
         conn_id = s3.connect(endpoint_url=f"http://127.0.0.1:{closed_port}", config_kwargs=IMPATIENT)
 
         with pytest.raises(StorageError, match="Could not connect to the endpoint URL"):
@@ -161,7 +161,7 @@ class TestLanding:
 
 
 class TestProbe:
-    def test_nothing_is_left_not_even_where_nothing_is_forgotten(self, s3: S3) -> None:
+    def test_a_probe_leaves_nothing_even_in_a_bucket_that_keeps_versions(self, s3: S3) -> None:
         s3.keep_versions()
 
         probe(s3.url("out"), s3.conn_id)
@@ -207,63 +207,61 @@ class TestProbe:
 
         assert error.startswith(f'Could not connect to the endpoint URL: "http://127.0.0.1:{closed_port}/{s3.bucket}/')
 
-    def test_an_endpoint_that_does_not_answer_is_given_up(
+    def test_a_probe_ends_if_the_endpoint_does_not_answer(
         self, s3: S3, silent_port: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(landing, "PROBE_SECONDS", 0.5)
+        monkeypatch.setattr(landing, "MAX_PROBE_SECONDS", 0.5)
         conn_id = s3.connect(endpoint_url=f"http://127.0.0.1:{silent_port}", config_kwargs=IMPATIENT)
 
-        assert probe_error(s3.url("out"), conn_id) == "there is no answer within 0.5 s"
+        assert probe_error(s3.url("out"), conn_id) == "no answer within 0.5 s"
 
-    def test_a_missing_connection_is_told_where_the_worker_itself_may_not_write(
-        self, s3: S3, known_worker: None
-    ) -> None:
+    def test_a_missing_connection_is_reported_if_the_worker_may_not_write(self, s3: S3, known_worker: None) -> None:
         with s3.checking_rights():
             error = probe_error(s3.url("out", conn_id="no_such"))
 
         assert error == (
             "The AWS Access Key Id you provided does not exist in our records; and the connection 'no_such' cannot be "
-            "had: The conn_id `no_such` isn't defined"
+            "loaded: The conn_id `no_such` isn't defined"
         )
 
-    def test_a_connection_that_cannot_be_parsed_is_told(
+    def test_a_connection_that_cannot_be_parsed_is_reported(
         self, s3: S3, known_worker: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("AIRFLOW_CONN_BROKEN", '{"conn_type": "aws", ')
         with s3.checking_rights():
-            assert "the connection 'broken' cannot be had" in probe_error(s3.url("out", conn_id="broken"))
+            assert "the connection 'broken' cannot be loaded" in probe_error(s3.url("out", conn_id="broken"))
 
 
 class TestReading:
-    def test_pictures_are_read_from_there(self, s3: S3, paint: Paint) -> None:
+    def test_pictures_are_read_from_a_store(self, s3: S3, paint: Paint) -> None:
         data = [paint(), paint("JPEG")]
         s3.put("in/a b.png", data[0])
         s3.put("in/ü", data[1])
 
-        places = [s3.url("in/a b.png"), s3.url("in/ü", conn_id=s3.conn_id)]
-        inputs = read_inputs(places, None, storage_conn_id=s3.conn_id)
+        paths = [s3.url("in/a b.png"), s3.url("in/ü", conn_id=s3.conn_id)]
+        inputs = read_inputs(paths, None, storage_conn_id=s3.conn_id)
 
-        digests = {place: hashlib.sha256(one).hexdigest() for place, one in zip(places, data, strict=True)}
+        digests = {path: hashlib.sha256(one).hexdigest() for path, one in zip(paths, data, strict=True)}
         assert inputs == Inputs(images=tuple(map(encoded, data)), mask=None, problems=(), sha256=digests)
 
-    def test_no_more_than_is_allowed_is_read(self, s3: S3) -> None:
+    def test_a_read_ends_one_byte_after_the_limit(self, s3: S3) -> None:
         url = s3.put("in/large.png", bytes(3000))
 
         assert len(read(storage_path(url, s3.conn_id), 1000)) == 1001
 
     def test_the_client_is_made_before_threads_share_it(self, s3: S3, known_worker: None) -> None:
-        reached(s3.url("in/a.png"), None)
+        open_store(s3.url("in/a.png"), None)
 
         assert "fs" in vars(airflow_stores._STORE_CACHE["s3"])
 
-    def test_a_mask_there_is_compared_with_a_local_picture(self, s3: S3, pictures: Any) -> None:
+    def test_a_mask_in_a_store_is_compared_with_a_local_picture(self, s3: S3, pictures: Any) -> None:
         mask = s3.put("mask.png", (pictures / "coffee-mask-wrong-size.png").read_bytes())
 
         inputs = read_inputs([str(pictures / "coffee.png")], mask, storage_conn_id=s3.conn_id)
 
         assert [str(problem) for problem in inputs.problems] == ["mask: has 300x200 pixels, but images[0] has 600x400"]
 
-    def test_what_has_landed_can_be_edited_again(self, s3: S3, paint: Paint) -> None:
+    def test_a_landed_output_can_be_edited_again(self, s3: S3, paint: Paint) -> None:
         data = paint()
         (landed,) = land_in(s3.url("out"), data, storage_conn_id=s3.conn_id)
 
@@ -280,24 +278,24 @@ class TestReading:
     def test_a_folder(self, s3: S3, paint: Paint) -> None:
         s3.put("in/a.png", paint())
 
-        assert input_problem(s3.url("in"), s3.conn_id) == f"{s3.url('in')!r} is a folder, not a picture"
-        assert input_problem(s3.url("in/"), s3.conn_id) == f"{s3.url('in/')!r} is a folder, not a picture"
+        assert input_problem(s3.url("in"), s3.conn_id) == f"{s3.url('in')!r} is a folder, not a file"
+        assert input_problem(s3.url("in/"), s3.conn_id) == f"{s3.url('in/')!r} is a folder, not a file"
         assert "cannot be read" in input_problem(s3.url(), s3.conn_id)
 
     def test_an_empty_object(self, s3: S3) -> None:
-        assert "its content begins with b''" in input_problem(s3.put("in/empty.png", b""), s3.conn_id)
+        assert "is empty (0 bytes)" in input_problem(s3.put("in/empty.png", b""), s3.conn_id)
 
-    def test_one_that_may_not_be_read(self, s3: S3, paint: Paint) -> None:
+    def test_an_object_without_the_right_to_read_it(self, s3: S3, paint: Paint) -> None:
         url = s3.put("in/a.png", paint())
         with s3.checking_rights("s3:PutObject") as conn_id:
             assert input_problem(url, conn_id) == f"{url!r} cannot be read: Forbidden"
 
-    def test_one_that_is_too_large(self, s3: S3) -> None:
+    def test_an_object_that_is_too_large(self, s3: S3) -> None:
         url = s3.put("in/large.png", bytes(MAX_INPUT_BYTES + 1))
 
         assert "has more than 10 MiB; make it smaller" in input_problem(url, s3.conn_id)
 
-    def test_a_store_that_cannot_be_reached_may_be_there_again_for_a_retry(self, s3: S3, closed_port: int) -> None:
+    def test_an_unreachable_store_may_be_reachable_in_a_retry(self, s3: S3, closed_port: int) -> None:
         conn_id = s3.connect(endpoint_url=f"http://127.0.0.1:{closed_port}", config_kwargs=IMPATIENT)
 
         with pytest.raises(StorageError) as raised:
@@ -325,22 +323,22 @@ class TestMissingPackages:
             f"{scheme}:// needs a package that is not installed here: pip install '{PACKAGES[scheme]}'"
         )
 
-    def test_so_does_an_input(self, scheme: str) -> None:
+    def test_an_input_says_what_to_install(self, scheme: str) -> None:
         assert input_problem(f"{scheme}://bucket/a.png").endswith(
             f"cannot be read: {scheme}:// needs a package that is not installed here: pip install '{PACKAGES[scheme]}'"
         )
 
-    def test_so_does_a_landing(self, scheme: str, paint: Paint) -> None:
+    def test_a_landing_says_what_to_install(self, scheme: str, paint: Paint) -> None:
         with pytest.raises(StorageError, match="needs a package that is not installed here: pip install"):
             land_in(f"{scheme}://bucket/out", paint())
 
 
 class TestSecrets:
     @pytest.fixture(params=["probe", "landing", "reading"])
-    def told(self, request: pytest.FixtureRequest, paint: Paint) -> Callable[[str, str | None], str]:
-        """Returns what the user is told when the store is used."""
+    def use(self, request: pytest.FixtureRequest, paint: Paint) -> Callable[[str, str | None], str]:
+        """Uses the store; returns the text that the user sees."""
 
-        def use(url: str, conn_id: str | None) -> str:
+        def call(url: str, conn_id: str | None) -> str:
             match request.param:
                 case "reading":
                     return str(read_inputs([url], None, storage_conn_id=conn_id).problems)
@@ -350,15 +348,15 @@ class TestSecrets:
                     probe(url, conn_id)
             return "nothing"
 
-        def tell(url: str, conn_id: str | None) -> str:
+        def use(url: str, conn_id: str | None) -> str:
             try:
-                return use(url, conn_id)
+                return call(url, conn_id)
             except StorageError as error:
                 return str(error)
 
-        return tell
+        return use
 
-    def test_a_secret_is_in_no_text(self, s3: S3, closed_port: int, told: Callable[[str, str | None], str]) -> None:
+    def test_no_text_holds_a_secret(self, s3: S3, closed_port: int, use: Callable[[str, str | None], str]) -> None:
         # The client's error shows the whole address: here with all that must not be shown.
         conn_id = s3.connect(
             password="secret-of-the-key",
@@ -367,22 +365,22 @@ class TestSecrets:
             config_kwargs=IMPATIENT,
         )
 
-        assert f'Could not connect to the endpoint URL: "http://127.0.0.1:{closed_port}/***/***/' in told(
+        assert f'Could not connect to the endpoint URL: "http://127.0.0.1:{closed_port}/***/***/' in use(
             s3.url("out"), conn_id
         )
 
-    def test_a_password_in_the_url_is_in_no_text(
-        self, s3: S3, told: Callable[[str, str | None], str], known_worker: None
+    def test_no_text_holds_a_password_of_a_url(
+        self, s3: S3, use: Callable[[str, str | None], str], known_worker: None
     ) -> None:
         with s3.checking_rights():
-            text = told(f"s3://AKIASOMEBODY:password@{s3.bucket}/out", None)
+            text = use(f"s3://AKIASOMEBODY:password@{s3.bucket}/out", None)
 
         assert "s3://AKIASOMEBODY:***@" in text
-        assert "cannot be had" in text
+        assert "cannot be loaded" in text
         assert "password" not in text
 
     @pytest.mark.parametrize("kind", ["probe", "landing", "reading", "listing", "manifest", "state"])
-    def test_a_secret_is_in_no_cause_and_in_no_frame(
+    def test_no_cause_and_no_frame_holds_a_secret(
         self, s3: S3, closed_port: int, paint: Paint, caplog: pytest.LogCaptureFixture, kind: str
     ) -> None:
         caplog.set_level("DEBUG", "airflow_provider_odirouter")
@@ -397,39 +395,49 @@ class TestSecrets:
             "probe": lambda: probe(url, conn_id),
             "landing": lambda: land_in(url, paint(), storage_conn_id=conn_id),
             "reading": lambda: read_inputs([url], None, storage_conn_id=conn_id),
-            "listing": lambda: edits_of(f"{url}/edits.jsonl", storage_conn_id=conn_id),
+            "listing": lambda: read_edits(f"{url}/edits.jsonl", storage_conn_id=conn_id),
             "manifest": lambda: write_manifest([], output_path=url, storage_conn_id=conn_id, name="mine"),
-            "state": lambda: Ledger(url, conn_id, "mine", max_tries=1).load(None),
+            "state": lambda: BatchStore(url, conn_id, "mine", max_tries=1).load(None),
         }[kind]
 
         with pytest.raises(StorageError, match="Could not connect to the endpoint URL") as caught:
             use()
 
         assert list(chain_of(caught.value)) == [caught.value]
-        assert "Traceback" in caplog.text, "for whoever has to look into it"
+        assert "Traceback" in caplog.text, "for debugging"
         for secret in ("secret-of-the-key", "token-of-the-session"):
             assert secret not in all_shown(caught.value)
             assert secret not in caplog.text
 
     @pytest.mark.parametrize("value", ["aws://key:se/cret-word@/", '{"conn_type": "aws", "password": "se/cret-word", '])
     def test_a_connection_that_cannot_be_read_is_not_quoted(
-        self, s3: S3, told: Callable[[str, str | None], str], monkeypatch: pytest.MonkeyPatch, value: str
+        self,
+        s3: S3,
+        closed_port: int,
+        use: Callable[[str, str | None], str],
+        monkeypatch: pytest.MonkeyPatch,
+        value: str,
     ) -> None:
         monkeypatch.setenv("AIRFLOW_CONN_BROKEN", value)
+        # Airflow goes on without the connection, and Amazon's client would ask Amazon's own servers.
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed_port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "unknown")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "unknown")
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
 
-        text = told(s3.url("out"), "broken")
+        text = use(s3.url("out"), "broken")
 
-        assert "the connection 'broken' cannot be had" in text
+        assert "the connection 'broken' cannot be loaded" in text
         assert "cret-word" not in text
         assert "'se'" not in text
 
-    def test_a_password_with_a_slash_in_the_url_is_in_no_text(self, told: Callable[[str, str | None], str]) -> None:
-        text = told("s3://AKIASOMEBODY:pass/word@no-bucket/out", None)
+    def test_no_text_holds_a_password_with_a_slash_of_a_url(self, use: Callable[[str, str | None], str]) -> None:
+        text = use("s3://AKIASOMEBODY:pass/word@no-bucket/out", None)
 
         assert "word@" not in text
         assert ":pass" not in text
 
-    def test_what_cannot_be_thrown_away_is_told_without_secrets(
+    def test_the_log_of_a_failed_discard_holds_no_secret(
         self, s3: S3, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         conn_id = s3.connect(password="secret-of-the-key")
@@ -441,4 +449,4 @@ class TestSecrets:
 
         files._discard(Half(), path)
 
-        assert "could not be thrown away: refused: ***" in caplog.text
+        assert "could not be discarded: refused: ***" in caplog.text

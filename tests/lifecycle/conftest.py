@@ -1,18 +1,25 @@
-"""The tries of one task instance, which keep their notes in files."""
+"""The tries of one task instance: against the real sandbox, and with notes in files."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
 
-from airflow_provider_odirouter.durability import Intent
-from airflow_provider_odirouter.images import files
-from airflow_provider_odirouter.images.paths import storage_path
-from airflow_provider_odirouter.lifecycle.state import NotesBesideOutputs
+from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
+from airflow_provider_odirouter.lifecycle import resume
+from airflow_provider_odirouter.lifecycle.resume import ResumedRequest
+from airflow_provider_odirouter.lifecycle.state import Intent, RequestStore, Submitted
+from airflow_provider_odirouter.lifecycle.state_files import NotesBesideOutputs
+from airflow_provider_odirouter.protocol import Action, retries
+from airflow_provider_odirouter.storage import files
+from airflow_provider_odirouter.storage.paths import storage_path
+from tests.conftest import DictStore
 from tests.object_store import S3
 
 INTENT = Intent(fingerprint="this input", odirouter_conn_id="conn", endpoint="gpt_image_1_edit", max_tries=1)
@@ -62,3 +69,55 @@ def a_try(output_path: str) -> Try:
         return NotesBesideOutputs(path, conn_id, name, now[number], is_first_try=is_first, has_begun=has_begun)
 
     return make
+
+
+ENDPOINT = "nano_banana_2"
+PARAMETERS = {"prompt": "Blue"}
+
+
+@pytest.fixture
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is repeated, and what is not found is polled again at once."""
+    monkeypatch.setattr(retries, "MAX_REPEAT_SECONDS", dict.fromkeys(Action, 0.0))
+    monkeypatch.setattr(retries, "MAX_RATE_LIMITED_SECONDS", {})
+    monkeypatch.setattr(resume, "PAUSES_WHILE_NOT_FOUND", (0.0, 0.0))
+
+
+class Tries:
+    """The tries of one task instance."""
+
+    def __init__(self, conn_id: str, store: DictStore) -> None:
+        self.conn_id = conn_id
+        self.request_store = RequestStore(store)
+
+    def intent(self, conn_id: str = "", max_tries: int = 1, **parameters: Any) -> Intent:
+        context = cast("Any", {"ti": SimpleNamespace(max_tries=max_tries)})
+        return resume.make_intent(context, conn_id or self.conn_id, ENDPOINT, PARAMETERS | parameters)
+
+    def first(self, conn_id: str = "") -> Submitted:
+        """A try that dies when its request is noted."""
+        hook = OdiRouterHook(conn_id or self.conn_id)
+        request = resume.submit(hook, self.request_store, self.intent(conn_id), PARAMETERS)
+        self.request_store.note(request)
+        return request
+
+    def next(
+        self, *, cancel_live: bool = True, on_lost_submit: Any = "submit", max_tries: int = 1, **parameters: Any
+    ) -> ResumedRequest | None:
+        """What the next try finds."""
+        return resume.find_resumable(
+            OdiRouterHook(self.conn_id),
+            self.request_store,
+            self.intent(max_tries=max_tries, **parameters),
+            cancel_live=cancel_live,
+            on_lost_submit=on_lost_submit,
+        )
+
+    def after_clear(self, **arguments: Any) -> ResumedRequest | None:
+        """What the next try finds when the user has cleared the task."""
+        return self.next(max_tries=2, **arguments)
+
+
+@pytest.fixture
+def tries(conn_id: str, store: DictStore, no_patience: None) -> Tries:
+    return Tries(conn_id, store)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_odirouter.images import files
-from airflow_provider_odirouter.images.paths import storage_path
 from airflow_provider_odirouter.lifecycle.cleanup import main
-from airflow_provider_odirouter.lifecycle.state import FORGOTTEN
+from airflow_provider_odirouter.lifecycle.state_files import FORGOTTEN
+from airflow_provider_odirouter.storage import files
+from airflow_provider_odirouter.storage.paths import storage_path
 from tests.lifecycle.conftest import INTENT, REQUEST, id_of, note, put
 from tests.object_store import S3
 
@@ -31,7 +31,7 @@ def test_what_has_ended_is_removed_when_it_is_old(output_path: str, capsys: pyte
     young = note(output_path, "young", DONE, days_ago=29)
     assert main([output_path]) == 0
     assert left(output_path) == {young}
-    assert "2 notes were removed; 1 are younger, and 0 stay" in capsys.readouterr().out
+    assert "2 notes were removed; 1 are younger; 0 stay" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_pictures_manifests_and_the_state_of_batches_stay(output_path: str) -> N
             f"{id_of(1, 400)}.json",
             ".odirouter/batch/state-000.jsonl",
             ".odirouter/batch/earlier-000.jsonl",
-            ".odirouter/batch/owner.json",
+            ".odirouter/batch/owner-0198f000-0001-7000-8000-000000000001.json",
             ".odirouter/notes.json",
         )
     }

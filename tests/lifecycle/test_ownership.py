@@ -12,6 +12,8 @@ from airflow_provider_odirouter.errors import NotOwnerError
 from airflow_provider_odirouter.lifecycle import ownership
 from airflow_provider_odirouter.lifecycle.ownership import FROZEN_SECONDS, Ownership
 
+pytestmark = pytest.mark.every_version
+
 LONG = FROZEN_SECONDS + 1
 
 
@@ -61,7 +63,7 @@ def test_a_process_that_was_not_frozen_asks_nothing(process: Process) -> None:
 
 def test_a_process_whose_supervisor_is_dead_is_not_the_owner_and_asks_nothing(process: Process) -> None:
     process.parent = 1
-    with pytest.raises(NotOwnerError, match="supervisor, which watches over it, is dead"):
+    with pytest.raises(NotOwnerError, match="supervisor of it is dead"):
         process.ownership.check()
     assert not process.ownership.is_owner_within(1.0)
     assert process.questions == 0
@@ -104,7 +106,7 @@ def test_while_airflow_does_not_answer_a_process_that_was_frozen_waits(process: 
     assert process.questions == 3
 
 
-def test_after_its_deadline_a_process_without_an_answer_is_not_the_owner_and_does_not_ask_again(
+def test_after_its_deadline_a_process_without_an_answer_is_not_the_owner(
     process: Process,
 ) -> None:
     process.answers = [OSError("away")] * 100
@@ -157,6 +159,20 @@ def test_a_signal_handler_gets_no_for_an_answer_that_does_not_come_in_time(proce
     # The question was open, and is not asked twice.
     process.ownership.check()
     assert process.questions == 1
+
+
+def test_a_signal_handler_gets_no_if_the_system_has_no_thread_left(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    process.freeze()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        assert not process.ownership.is_owner_within(1.0)
+    process.answers = [True]
+    assert process.ownership.is_owner_within(1.0)
 
 
 def test_nothing_is_watched_in_dag_test(process: Process) -> None:

@@ -1,4 +1,4 @@
-"""Runs whose task has left requests alone, and people who mark them: the calls that Airflow's API server makes."""
+"""Runs that have abandoned their requests, and the calls that Airflow's API server makes when a person marks them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ __all__ = ["airflow_db", "run_dag"]
 
 
 class WorkerDiedError(Exception):
-    """Comes after all that the operator does."""
+    """Raised after all that the operator does."""
 
 
-class Dies:
-    """Its worker dies when it has deferred, and its trigger has not begun; or when it has ended."""
+class DyingWorker:
+    """Its worker dies: right after the task has deferred, before its trigger begins, or right after the task's end."""
 
     def execute(self, context: Any) -> Any:
         task: Any = super()
@@ -40,28 +40,28 @@ class Dies:
         raise WorkerDiedError
 
 
-class ShopEdit(Dies, OdiRouterImageEditOperator):
+class ShopEdit(DyingWorker, OdiRouterImageEditOperator):
     """A user's own class."""
 
 
-class ShopBatch(Dies, OdiRouterImageEditBatchOperator):
+class ShopBatch(DyingWorker, OdiRouterImageEditBatchOperator):
     """A user's own class."""
 
 
-def lonely_edit(pictures: Path, dag_id: str = "edit", **arguments: Any) -> DAG:
+def dying_edit(pictures: Path, dag_id: str = "edit", **arguments: Any) -> DAG:
     return edit(pictures, ShopEdit, dag_id, **{"deferrable": True, "retries": 0} | arguments)
 
 
-def lonely_batch(output: Path, **arguments: Any) -> DAG:
+def dying_batch(output: Path, **arguments: Any) -> DAG:
     return batch(THREE, output, ShopBatch, **{"deferrable": True, "retries": 0} | arguments)
 
 
-Lonely = Callable[[DAG], Run]
+Abandon = Callable[[DAG], Run]
 
 
 @pytest.fixture
-def lonely(run_dag: RunDag, sandbox: Sandbox) -> Lonely:
-    """Run a Dag whose task dies, so that its requests go on alone."""
+def abandon(run_dag: RunDag, sandbox: Sandbox) -> Abandon:
+    """Run a Dag whose worker dies, so that no process waits for its requests."""
 
     def run(dag: DAG) -> Run:
         sandbox.configure(run_seconds=3600)
@@ -71,22 +71,26 @@ def lonely(run_dag: RunDag, sandbox: Sandbox) -> Lonely:
 
 
 @pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> Delay:
-    """Marks are seen to without the wait, but as ever in their thread."""
+def no_delay(monkeypatch: pytest.MonkeyPatch) -> Delay:
+    """Marks are handled without a delay, but in their thread as always."""
     delay = Delay(marked._cancel, seconds=0.0)
     monkeypatch.setattr(marked, "_delay", delay)
     return delay
 
 
 def finish(delay: Delay) -> None:
-    """Wait until all marks have been seen to."""
+    """Wait until all marks have been handled."""
     while thread := delay._thread:
         thread.join(30)
         assert not thread.is_alive()
 
 
 def call(hook: str, **arguments: Any) -> None:
-    """Call ours as Airflow does. Otherwise it is not registered: in this process, Airflow also ends runs by itself."""
+    """
+    Call the listener as Airflow does.
+
+    It is registered only for this call: in this process, Airflow also ends runs by itself.
+    """
     manager = get_listener_manager()
     manager.add_listener(marked)
     try:
@@ -118,7 +122,7 @@ def change(run: Run, **values: Any) -> None:
 
 
 def clear(run: Run) -> None:
-    """Do what a user's clear does to the task instance."""
+    """Change the task instance as a user's clear does."""
     old = instance(run).id
     change(run, state=None, id=type(old)(str(uuid.uuid4())))
 
@@ -127,12 +131,12 @@ Mark = Callable[..., None]
 
 
 @pytest.fixture
-def mark(at_once: Delay) -> Mark:
-    """Mark the task of a run, and wait until that has been seen to."""
+def mark(no_delay: Delay) -> Mark:
+    """Mark the task of a run, and wait until the mark has been handled."""
 
     def mark(run: Run, state: str = "failed") -> None:
         change(run, state=state)
         call_for_task(run, state)
-        finish(at_once)
+        finish(no_delay)
 
     return mark

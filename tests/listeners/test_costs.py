@@ -1,28 +1,34 @@
-"""What the listener costs other tasks: nothing where they run and where Dags are parsed, little where people mark."""
+"""What the listener costs other tasks: nothing on workers and at Dag parse, little in the API server."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from functools import cache
 from typing import Any
 
 import pytest
 from airflow.models.taskinstance import TaskInstance
 from airflow.sdk import BaseOperator
 
-from tests.dags.conftest import RunDag, airflow_db, run_dag
+from tests.dags.conftest import airflow_db, serialize
 
-__all__ = ["airflow_db", "run_dag"]
+pytestmark = pytest.mark.every_version
 
-HEAVY = ("httpx", "aiohttp", "PIL", "fsspec", "airflow.providers")
+__all__ = ["airflow_db"]
+
+HEAVY = ("httpx", "aiohttp", "PIL", "fsspec", "airflow.providers.")
+LIGHT = "airflow.providers.common.compat."
+"""The part of Airflow's own providers that ``compat.py`` needs."""
 LISTENERS = "airflow_provider_odirouter.listeners"
 
 LISTENERS_OF_PROCESS = """
 from airflow.listeners.listener import get_listener_manager
 import airflow_provider_odirouter.plugins.images_tab
-print("KNOWN", *(getattr(one, "__name__", one) for one in get_listener_manager().pm.get_plugins()))
+print("REGISTERED", *(getattr(one, "__name__", one) for one in get_listener_manager().pm.get_plugins()))
 print("LOADED", *(name for name in sys.modules if name.startswith("airflow_provider_odirouter.")))
 """
 
@@ -56,20 +62,23 @@ before = set(sys.modules)
 from airflow_provider_odirouter.listeners import marked
 print("IMPORTED", *sorted(set(sys.modules) - before))
 marked._delay._seconds = 0.0
+marked.on_task_instance_failed("running", ti)
+marked.on_task_instance_success("running", ti)
+print("THREADS_OF_ENDED", threading.active_count() - 1)
+print("LOADED_BY_ENDED", *sorted(set(sys.modules) - before))
 run = SimpleNamespace(dag_id=ti.dag_id, run_id=ti.run_id)
-marked.on_task_instance_failed(sys.argv[2] or None, ti)
-marked.on_task_instance_success(sys.argv[2] or None, ti)
-if not sys.argv[2]:
-    marked.on_dag_run_failed(run)
-print("THREADS", threading.active_count() - 1)
+marked.on_task_instance_failed(None, ti)
+marked.on_task_instance_success(None, ti)
+marked.on_dag_run_failed(run)
+print("THREADS_OF_MARKED", threading.active_count() - 1)
 while thread := marked._delay._thread:
     thread.join()
-print("LOADED", *sorted(set(sys.modules) - before))
+print("LOADED_BY_MARKED", *sorted(set(sys.modules) - before))
 """
 
 
 def run_fresh(code: str, *arguments: str, **environment: str) -> dict[str, list[str]]:
-    """Run code in a process of its own; return the words of its lines, by the first of each."""
+    """Run code in a new process; return the words of each line that it prints, by the line's first word."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", f"import json, os, sys\n{code}", *arguments],
         check=True,
@@ -81,65 +90,80 @@ def run_fresh(code: str, *arguments: str, **environment: str) -> dict[str, list[
     return {line.split()[0]: line.split()[1:] for line in lines if line.strip()}
 
 
+@cache
+def start(context: str) -> dict[str, list[str]]:
+    """Start a process of Airflow's, which says whether it knows our listener, and parses a Dag."""
+    return run_fresh(LISTENERS_OF_PROCESS + PARSE, _AIRFLOW_PROCESS_CONTEXT=context)
+
+
 def ours(modules: list[str]) -> set[str]:
     return {name for name in modules if name.startswith("airflow_provider_odirouter.")}
 
 
 @pytest.mark.parametrize("context", ["", "client"], ids=["a scheduler or a dag processor", "a task"])
-def test_only_the_api_server_knows_of_the_listener(context: str, airflow_db: None) -> None:
-    said = run_fresh(LISTENERS_OF_PROCESS, _AIRFLOW_PROCESS_CONTEXT=context)
-    assert LISTENERS + ".marked" not in said["KNOWN"]
-    assert [name for name in said["LOADED"] if name.startswith(LISTENERS)] == []
+def test_other_processes_do_not_register_the_listener(context: str, airflow_db: None) -> None:
+    printed = start(context)
+    assert LISTENERS + ".marked" not in printed["REGISTERED"]
+    assert [name for name in printed["LOADED"] if name.startswith(LISTENERS)] == []
 
 
-def test_the_api_server_knows_of_it(airflow_db: None) -> None:
-    said = run_fresh(LISTENERS_OF_PROCESS, _AIRFLOW_PROCESS_CONTEXT="server")
-    assert LISTENERS + ".marked" in said["KNOWN"]
+def test_the_api_server_registers_the_listener(airflow_db: None) -> None:
+    assert LISTENERS + ".marked" in start("server")["REGISTERED"]
 
 
-def test_the_api_servers_application_says_that_it_is_one_before_it_asks_for_listeners(airflow_db: None) -> None:
+def test_the_api_server_sets_its_process_context_before_it_asks_for_listeners(airflow_db: None) -> None:
     code = "import airflow.api_fastapi.main\n" + LISTENERS_OF_PROCESS
-    environment = {"AIRFLOW__API_AUTH__JWT_SECRET": "x" * 64, "_AIRFLOW_PROCESS_CONTEXT": ""}
-    assert LISTENERS + ".marked" in run_fresh(code, **environment)["KNOWN"]
+    # Without the API that tasks call: it takes five seconds to build, and has no listeners.
+    environment = {
+        "AIRFLOW__API_AUTH__JWT_SECRET": "x" * 64,
+        "_AIRFLOW_PROCESS_CONTEXT": "",
+        "AIRFLOW_API_APPS": "core",
+    }
+    assert LISTENERS + ".marked" in run_fresh(code, **environment)["REGISTERED"]
 
 
-def test_a_dag_that_airflow_refuses_beside_listeners_is_parsed_beside_ours(airflow_db: None) -> None:
-    assert "PARSED" in run_fresh(PARSE, _AIRFLOW_PROCESS_CONTEXT="client")
-    # Otherwise there would be no reason to keep it from where Dags are parsed.
-    assert "REFUSED" in run_fresh(PARSE, _AIRFLOW_PROCESS_CONTEXT="server")
+def test_a_dag_that_airflow_refuses_with_listeners_is_parsed_with_this_plugin(airflow_db: None) -> None:
+    assert "PARSED" in start("client")
+    # If Airflow parsed it here, too, the listener could be registered in every process.
+    assert "REFUSED" in start("server")
 
 
-class Foreign(BaseOperator):
-    """None of ours."""
+class OtherTask(BaseOperator):
+    """A task of another provider."""
 
     def execute(self, context: Any) -> str:
         context["ti"].xcom_push(key="request_id", value="mmsu_1")
         return "done"
 
 
-@pytest.fixture
-def foreign(run_dag: RunDag) -> str:
-    """A task instance that a person marks, as JSON."""
+@pytest.fixture(scope="module")
+def called(airflow_db: None) -> dict[str, list[str]]:
+    """What a process says that calls the listener for another provider's task: it ends by itself, then it is marked."""
     from airflow.sdk import DAG
 
-    with DAG("foreign") as dag:
-        Foreign(task_id="edit")
-    ti: TaskInstance = run_dag(dag).run.get_task_instance("edit")
-    return json.dumps({"dag_id": ti.dag_id, "run_id": ti.run_id})
+    with DAG("other") as dag:
+        OtherTask(task_id="edit")
+    serialize(dag)
+    terminate = signal.getsignal(signal.SIGTERM)
+    ti: TaskInstance = dag.test().get_task_instance("edit")
+    # Airflow's task runner replaces the handler, and does not restore it.
+    signal.signal(signal.SIGTERM, terminate)
+    return run_fresh(CALL, json.dumps({"dag_id": ti.dag_id, "run_id": ti.run_id}))
 
 
-def test_a_foreign_task_that_is_marked_costs_one_thread_for_a_moment_and_loads_nothing(foreign: str) -> None:
-    said = run_fresh(CALL, foreign, "")
+def test_a_task_that_ends_by_itself_costs_nothing_at_all(called: dict[str, list[str]]) -> None:
+    assert called["THREADS_OF_ENDED"] == ["0"]
+    assert called["LOADED_BY_ENDED"] == called["IMPORTED"]
+
+
+def test_marking_another_providers_task_costs_one_short_thread_and_loads_nothing(called: dict[str, list[str]]) -> None:
     light = {LISTENERS, f"{LISTENERS}.marked", f"{LISTENERS}.delay"}
-    assert ours(said["IMPORTED"]) == light
-    assert said["THREADS"] == ["1"]
-    assert "Traceback" not in said
-    records = {f"{LISTENERS}.instances", "airflow_provider_odirouter.records", "airflow_provider_odirouter.errors"}
-    assert {name for name in ours(said["LOADED"]) if ".errors." not in name} == light | records
-    assert [name for name in said["LOADED"] if name.startswith(HEAVY)] == []
-
-
-def test_a_task_that_ends_by_itself_costs_nothing_at_all(foreign: str) -> None:
-    said = run_fresh(CALL, foreign, "running")
-    assert said["THREADS"] == ["0"]
-    assert said["LOADED"] == said["IMPORTED"]
+    assert ours(called["IMPORTED"]) == light
+    assert called["THREADS_OF_MARKED"] == ["1"]
+    assert "Traceback" not in called
+    for_query = {f"{LISTENERS}.instances"} | {
+        f"airflow_provider_odirouter.{one}" for one in ("xcoms", "compat", "errors", "redaction")
+    }
+    loaded = called["LOADED_BY_MARKED"]
+    assert ours(loaded) == light | for_query
+    assert [name for name in loaded if name.startswith(HEAVY) and not name.startswith(LIGHT)] == []

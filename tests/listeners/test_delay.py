@@ -1,4 +1,4 @@
-"""Marks wait in one thread, whatever their number, and whatever becomes of those that went before."""
+"""All marks wait in one thread, whatever their number, and whether or not earlier marks could be handled."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from airflow_provider_odirouter.listeners import delay
 from airflow_provider_odirouter.listeners.delay import Delay, Mark
 from tests.listeners.conftest import finish
 
+pytestmark = pytest.mark.every_version
+
 
 def marks(number: int) -> list[Mark]:
     return [Mark("dag", "run", str(index)) for index in range(number)]
@@ -23,7 +25,7 @@ def threads() -> list[threading.Thread]:
 
 
 class Work:
-    """Notes what it gets, and goes on when it may."""
+    """Records the marks that it gets, and blocks until ``may_go_on`` is set."""
 
     def __init__(self) -> None:
         self.got: list[Mark] = []
@@ -39,7 +41,7 @@ class Work:
         self.got += some
 
 
-def test_all_that_come_together_are_handed_on_together_and_the_thread_ends() -> None:
+def test_marks_that_come_together_are_handled_together_and_the_thread_ends() -> None:
     work = Work()
     waiting = Delay(work, seconds=0.2)
     for mark in marks(200):
@@ -52,7 +54,7 @@ def test_all_that_come_together_are_handed_on_together_and_the_thread_ends() -> 
     assert threads() == []
 
 
-def test_who_marks_is_not_held_up_by_what_is_done_about_earlier_marks() -> None:
+def test_adding_a_mark_does_not_wait_for_the_work_on_earlier_marks() -> None:
     work = Work()
     work.may_go_on.clear()
     waiting = Delay(work, seconds=0.0)
@@ -67,23 +69,23 @@ def test_who_marks_is_not_held_up_by_what_is_done_about_earlier_marks() -> None:
     assert work.got == marks(200)
 
 
-def test_what_fails_for_some_marks_is_said_and_the_others_have_their_turn(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_for_some_marks_is_logged_and_the_others_are_handled(caplog: pytest.LogCaptureFixture) -> None:
     got: list[Mark] = []
 
     def work(some: Sequence[Mark]) -> None:
         got.extend(some)
         if len(got) == 1:
-            raise OSError("no database today")
+            raise OSError("the database is away")
 
     waiting = Delay(work, seconds=0.0)
     for mark in marks(2):
         waiting.add(mark)
         finish(waiting)
     assert got == marks(2)
-    assert "no database today" in caplog.text
+    assert "the database is away" in caplog.text
 
 
-def test_there_is_a_bound_and_what_is_beyond_it_is_said(
+def test_marks_beyond_the_limit_are_dropped_and_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(delay, "MAX_MARKS", 2)
@@ -94,10 +96,10 @@ def test_there_is_a_bound_and_what_is_beyond_it_is_said(
             waiting.add(mark)
     finish(waiting)
     assert work.got == marks(2)
-    assert "task_instance='2'" in caplog.text
+    assert "Requests of dag, run run, may be left running." in caplog.text
 
 
-def test_a_process_that_is_forked_meanwhile_sees_to_its_own_marks() -> None:
+def test_a_forked_process_handles_its_own_marks() -> None:
     work = Work()
     work.may_go_on.clear()
     waiting = Delay(work, seconds=0.0)

@@ -1,4 +1,4 @@
-"""A person marks a task that has left requests running: they are cancelled, unless another has a claim to them."""
+"""A person marks a task that has left requests running: they are cancelled, unless another try may need them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from airflow.sdk import DAG
 
 from airflow_provider_odirouter.errors import RequestTimeoutError
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
+from airflow_provider_odirouter.lifecycle.failures import push_failure
 from airflow_provider_odirouter.listeners.delay import Delay
 from airflow_provider_odirouter.operators.queue import OdiRouterQueueOperator
-from airflow_provider_odirouter.records import REQUEST_XCOM
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 from airflow_provider_odirouter.sensors.request import OdiRouterRequestSensor
+from airflow_provider_odirouter.xcoms import REQUEST_XCOM
 from tests.conftest import Clock, Listener, actions, spent
 from tests.dags.conftest import RunDag, edit
 from tests.listeners.conftest import (
-    Dies,
-    Lonely,
+    Abandon,
+    DyingWorker,
     Mark,
     ShopEdit,
     WorkerDiedError,
@@ -29,21 +30,23 @@ from tests.listeners.conftest import (
     call_for_task,
     change,
     clear,
+    dying_batch,
+    dying_edit,
     finish,
     instance,
-    lonely_batch,
-    lonely_edit,
 )
 from tests.plugins.conftest import push
+
+pytestmark = pytest.mark.every_version
 
 ENDPOINT = "gpt_image_1_edit"
 
 
-class ShopSubmitter(Dies, OdiRouterQueueOperator):
+class ShopSubmitter(DyingWorker, OdiRouterQueueOperator):
     """A user's own class."""
 
 
-class ShopSensor(Dies, OdiRouterRequestSensor):
+class ShopSensor(DyingWorker, OdiRouterRequestSensor):
     """A user's own class."""
 
     def poke(self, context: Any) -> bool:
@@ -54,9 +57,7 @@ class GivesUp(ShopEdit):
     """Fails by itself, and leaves its request running on purpose."""
 
     def execute(self, context: Any) -> Any:
-        from airflow_provider_odirouter.operators import steps
-
-        with steps.showing_failure(context, self.take_ownership(context)):
+        with push_failure(context, self.take_ownership(context)):
             try:
                 super().execute(context)
             except Exception as error:
@@ -64,10 +65,10 @@ class GivesUp(ShopEdit):
 
 
 @pytest.mark.parametrize("state", ["failed", "success", "skipped"])
-def test_an_edit_that_runs_alone_is_cancelled_when_its_task_is_marked(
-    state: str, lonely: Lonely, mark: Mark, sandbox: Sandbox, pictures: Path, caplog: pytest.LogCaptureFixture
+def test_an_abandoned_request_is_cancelled_when_its_task_is_marked(
+    state: str, abandon: Abandon, mark: Mark, sandbox: Sandbox, pictures: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = lonely(lonely_edit(pictures))
+    run = abandon(dying_edit(pictures))
     [request_id] = sandbox.alive
     with caplog.at_level(logging.INFO):
         mark(run, state)
@@ -75,25 +76,25 @@ def test_an_edit_that_runs_alone_is_cancelled_when_its_task_is_marked(
     assert spent(sandbox) == (1, 1)
     [line] = [record.getMessage() for record in caplog.records if "listeners" in record.name]
     assert f"edit.edit of {run.run.run_id} was marked as {state}" in line
-    assert f"Request {request_id}: It was cancelled." in line
+    assert f"Cancelled: request {request_id}." in line
 
 
 @pytest.mark.parametrize("state", ["failed", "success", "skipped"])
-def test_all_requests_of_a_batch_that_run_alone_are_cancelled_when_its_task_is_marked(
-    state: str, lonely: Lonely, mark: Mark, sandbox: Sandbox, tmp_path: Path
+def test_all_abandoned_requests_of_a_batch_are_cancelled_when_its_task_is_marked(
+    state: str, abandon: Abandon, mark: Mark, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    run = lonely(lonely_batch(tmp_path))
+    run = abandon(dying_batch(tmp_path))
     assert len(sandbox.alive) == 3
     mark(run, state)
     assert not sandbox.alive
     assert spent(sandbox) == (3, 3)
 
 
-def test_a_batch_is_found_wherever_its_worker_thinks_that_its_folder_lies(
-    lonely: Lonely, mark: Mark, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_batch_is_found_if_its_worker_had_a_relative_output_path(
+    abandon: Abandon, mark: Mark, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run = lonely(lonely_batch(Path("out")))
+    run = abandon(dying_batch(Path("out")))
     monkeypatch.chdir("/")
     mark(run)
     assert not sandbox.alive
@@ -101,43 +102,43 @@ def test_a_batch_is_found_wherever_its_worker_thinks_that_its_folder_lies(
 
 @pytest.mark.parametrize("run_state", ["failed", "success"])
 @pytest.mark.parametrize("state", ["failed", "success", "skipped"])
-def test_what_runs_alone_is_cancelled_when_its_run_is_marked(
-    run_state: str, state: str, lonely: Lonely, at_once: Delay, sandbox: Sandbox, pictures: Path
+def test_an_abandoned_request_is_cancelled_when_its_run_is_marked(
+    run_state: str, state: str, abandon: Abandon, no_delay: Delay, sandbox: Sandbox, pictures: Path
 ) -> None:
-    run = lonely(lonely_edit(pictures))
+    run = abandon(dying_edit(pictures))
     change(run, state=state)
     call_for_run(run, run_state)
-    finish(at_once)
+    finish(no_delay)
     assert not sandbox.alive
 
 
-def test_a_mapped_instance_that_is_marked_has_its_own_request_cancelled(
-    lonely: Lonely, at_once: Delay, sandbox: Sandbox, pictures: Path
+def test_marking_a_mapped_instance_cancels_only_its_own_request(
+    abandon: Abandon, no_delay: Delay, sandbox: Sandbox, pictures: Path
 ) -> None:
     with DAG("mapped") as dag:
         ShopEdit.partial(task_id="edit", images=[str(pictures / "small.png")], retries=0).expand(prompt=["A", "B", "C"])
-    run = lonely(dag)
+    run = abandon(dag)
     call_for_task(run, "failed", map_index=1)
-    finish(at_once)
-    canceled = [request.parameters["prompt"] for request in sandbox.requests if request.error_type == "CANCELED"]
-    assert canceled == ["B"]
+    finish(no_delay)
+    cancelled = [request.parameters["prompt"] for request in sandbox.requests if request.error_type == "CANCELED"]
+    assert cancelled == ["B"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "cancels"), [({"cancel_on_kill": False}, 0), ({"wait_for_completion": False}, 0), ({}, 1)]
 )
-def test_a_request_that_is_not_to_be_cancelled_or_is_another_tasks_is_left_alone(
-    arguments: dict[str, Any], cancels: int, lonely: Lonely, mark: Mark, sandbox: Sandbox, pictures: Path
+def test_a_request_without_cancel_on_kill_or_of_another_task_is_not_cancelled(
+    arguments: dict[str, Any], cancels: int, abandon: Abandon, mark: Mark, sandbox: Sandbox, pictures: Path
 ) -> None:
-    mark(lonely(lonely_edit(pictures, **arguments)))
+    mark(abandon(dying_edit(pictures, **arguments)))
     assert spent(sandbox) == (1, cancels)
     assert "status" not in actions(sandbox) or cancels
 
 
-def test_a_batch_that_is_not_to_be_cancelled_is_left_alone(
-    lonely: Lonely, mark: Mark, sandbox: Sandbox, tmp_path: Path
+def test_a_batch_without_cancel_on_kill_is_not_cancelled(
+    abandon: Abandon, mark: Mark, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    mark(lonely(lonely_batch(tmp_path, cancel_on_kill=False)))
+    mark(abandon(dying_batch(tmp_path, cancel_on_kill=False)))
     assert len(sandbox.alive) == 3
 
 
@@ -145,30 +146,30 @@ def test_a_batch_that_is_not_to_be_cancelled_is_left_alone(
     ("arguments", "cancels"),
     [({}, 0), ({"cancel_on_kill": True}, 1), ({"cancel_on_kill": True, "deferrable": False, "mode": "reschedule"}, 0)],
 )
-def test_a_sensor_leaves_the_request_alone_unless_told_otherwise(
-    arguments: dict[str, Any], cancels: int, lonely: Lonely, mark: Mark, sandbox: Sandbox, conn_id: str
+def test_a_sensors_request_is_cancelled_only_with_cancel_on_kill(
+    arguments: dict[str, Any], cancels: int, abandon: Abandon, mark: Mark, sandbox: Sandbox, conn_id: str
 ) -> None:
     sandbox.configure(run_seconds=3600)
     parameters = {"prompt": "Blue", "images": ["https://example.com/cup.png"]}
     request_id = OdiRouterHook(conn_id).submit(ENDPOINT, parameters).request_id
     with DAG("sensor") as dag:
         ShopSensor(task_id="edit", request_id=request_id, retries=0, **arguments)
-    mark(lonely(dag))
+    mark(abandon(dag))
     assert spent(sandbox) == (1, cancels)
 
 
-def test_an_endpoint_of_any_kind_is_cancelled(lonely: Lonely, mark: Mark, sandbox: Sandbox) -> None:
+def test_an_endpoint_of_any_kind_is_cancelled(abandon: Abandon, mark: Mark, sandbox: Sandbox) -> None:
     parameters = {"prompt": "Blue", "images": ["https://example.com/cup.png"]}
     with DAG("queue") as dag:
         ShopSubmitter(task_id="edit", endpoint=ENDPOINT, parameters=parameters, retries=0)
-    mark(lonely(dag))
+    mark(abandon(dag))
     assert spent(sandbox) == (1, 1)
 
 
-def test_a_request_that_its_trigger_has_cancelled_is_not_cancelled_again_and_nothing_is_said(
-    lonely: Lonely, mark: Mark, sandbox: Sandbox, pictures: Path, conn_id: str, caplog: pytest.LogCaptureFixture
+def test_a_request_that_its_trigger_cancelled_is_not_cancelled_again_or_logged(
+    abandon: Abandon, mark: Mark, sandbox: Sandbox, pictures: Path, conn_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = lonely(lonely_edit(pictures))
+    run = abandon(dying_edit(pictures))
     OdiRouterHook(conn_id).cancel(ENDPOINT, sandbox.alive[0])
     with caplog.at_level(logging.INFO):
         mark(run)
@@ -176,32 +177,32 @@ def test_a_request_that_its_trigger_has_cancelled_is_not_cancelled_again_and_not
     assert not [record for record in caplog.records if "listeners" in record.name]
 
 
-def test_a_request_that_has_ended_meanwhile_is_not_cancelled(
-    lonely: Lonely, mark: Mark, sandbox: Sandbox, clock: Clock, pictures: Path
+def test_a_request_that_has_ended_is_not_cancelled(
+    abandon: Abandon, mark: Mark, sandbox: Sandbox, clock: Clock, pictures: Path
 ) -> None:
-    run = lonely(lonely_edit(pictures))
+    run = abandon(dying_edit(pictures))
     clock.skip(3600)
     mark(run, "success")
     assert spent(sandbox) == (1, 0)
 
 
-def test_a_task_that_a_person_has_cleared_since_is_left_alone(
-    lonely: Lonely, at_once: Delay, sandbox: Sandbox, pictures: Path
+def test_no_request_is_cancelled_for_a_task_that_was_cleared_since(
+    abandon: Abandon, no_delay: Delay, sandbox: Sandbox, pictures: Path
 ) -> None:
-    run = lonely(lonely_edit(pictures))
+    run = abandon(dying_edit(pictures))
     marked = instance(run)
     clear(run)
     call("on_task_instance_failed", previous_state=None, task_instance=marked, error="")
     call_for_run(run, "failed")
-    finish(at_once)
+    finish(no_delay)
     assert actions(sandbox) == ["submit"]
 
 
 @pytest.mark.parametrize("meanwhile", ["cleared", "failed again", "another request", "marked otherwise"])
-def test_a_task_that_changes_while_the_service_is_asked_is_left_alone(
-    meanwhile: str, lonely: Lonely, mark: Mark, sandbox: Sandbox, listeners: list[Listener], pictures: Path
+def test_no_request_is_cancelled_if_its_task_changes_during_the_poll(
+    meanwhile: str, abandon: Abandon, mark: Mark, sandbox: Sandbox, listeners: list[Listener], pictures: Path
 ) -> None:
-    run = lonely(lonely_edit(pictures))
+    run = abandon(dying_edit(pictures))
     record = run.xcom("edit", REQUEST_XCOM)
 
     def listen(entry: JournalEntry) -> None:
@@ -224,18 +225,18 @@ def test_a_task_that_changes_while_the_service_is_asked_is_left_alone(
 
 
 @pytest.mark.parametrize(("max_tries", "cancels"), [(0, 0), (1, 1)], ids=["its last try", "waits for its retry"])
-def test_a_task_that_has_given_its_request_up_by_itself_leaves_it_running(
-    max_tries: int, cancels: int, lonely: Lonely, mark: Mark, sandbox: Sandbox, pictures: Path
+def test_a_request_that_its_task_gave_up_is_cancelled_only_before_a_retry(
+    max_tries: int, cancels: int, abandon: Abandon, mark: Mark, sandbox: Sandbox, pictures: Path
 ) -> None:
     with DAG("gives_up") as dag:
         GivesUp(task_id="edit", prompt="Blue", images=[str(pictures / "small.png")], retries=0)
-    run = lonely(dag)
+    run = abandon(dag)
     change(run, max_tries=max_tries)
     mark(run, "success")
     assert spent(sandbox) == (1, cancels)
 
 
-def test_a_task_that_has_ended_well_is_not_even_asked_for(
+def test_the_request_of_a_task_that_succeeded_is_not_even_polled(
     run_dag: RunDag, mark: Mark, sandbox: Sandbox, pictures: Path
 ) -> None:
     run = run_dag(edit(pictures))
@@ -245,11 +246,11 @@ def test_a_task_that_has_ended_well_is_not_even_asked_for(
     assert actions(sandbox) == before
 
 
-def test_a_task_that_ends_by_itself_is_none_of_the_listeners_business(
-    lonely: Lonely, at_once: Delay, sandbox: Sandbox, pictures: Path
+def test_the_listener_ignores_a_task_that_ends_by_itself(
+    abandon: Abandon, no_delay: Delay, sandbox: Sandbox, pictures: Path
 ) -> None:
-    run = lonely(lonely_edit(pictures))
+    run = abandon(dying_edit(pictures))
     for state in ("failed", "success", "skipped"):
         call_for_task(run, state, previous_state="running")
-    assert at_once._thread is None
-    assert not at_once._marks
+    assert no_delay._thread is None
+    assert not no_delay._marks

@@ -1,4 +1,4 @@
-"""Airflow's own auth manager, but for one rule: who may read which Dag."""
+"""Airflow's own auth manager with one rule of ours: who may read which Dag."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ENTITIES_WITHOUT_XCOM = "everything_but_xcoms"
 
 
 class PerDagAuthManager(SimpleAuthManager):
-    """A user may read the Dag whose name is his own; the user `everything_but_xcoms` all of all Dags, but no XCom."""
+    """A user may read the Dag of the same name; the user `everything_but_xcoms` all of every Dag but its XComs."""
 
     def is_authorized_dag(
         self,

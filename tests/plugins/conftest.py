@@ -1,4 +1,4 @@
-"""Airflow's real API server in this process, with the gallery in it, beside Dags that have really run."""
+"""Airflow's real API server in this process, with the gallery in it, and Dags that have really run."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def airflow_app(airflow_db: None) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Browser:
-    """Somebody who looks at the gallery; nobody, without a token."""
+    """A browser at the gallery; without a token, no user has logged in."""
 
     client: TestClient
     prefix: str = ""
 
     def get(self, path: str, **headers: str) -> Any:
-        """Open an address below the gallery's, as it is: not made harmless on the way."""
+        """Open an address below the gallery's; nothing on the way makes it harmless."""
         return self.client.get(f"{self.prefix}/odirouter{path}", headers=headers, follow_redirects=False)
 
     def page(self, run: Run, task_id: str = "edit", map_index: object = -1) -> str:
@@ -64,7 +64,7 @@ Visitor = Callable[..., Browser]
 
 @pytest.fixture
 def visitor(airflow_app: Any) -> Visitor:
-    """Makes a browser in which a user has logged in, or nobody has: ``visitor("edit")``, ``visitor(None)``."""
+    """Makes a browser in which this user has logged in, or none: ``visitor("edit")``, ``visitor(None)``."""
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 
@@ -80,12 +80,12 @@ def visitor(airflow_app: Any) -> Visitor:
 
 @pytest.fixture
 def browser(visitor: Visitor) -> Browser:
-    """One who may read the Dag `edit`."""
+    """The browser of a user who may read the Dag `edit`."""
     return visitor("edit")
 
 
 def push(run: Run, key: str, value: Any, task_id: str = "edit", map_index: int = -1) -> None:
-    """Put something else into an XCom, as somebody can who may write to Airflow's database."""
+    """Replace an XCom, as a person can who may write to Airflow's database."""
     with create_session() as session:
         row = (
             session.query(XComModel)
@@ -96,7 +96,7 @@ def push(run: Run, key: str, value: Any, task_id: str = "edit", map_index: int =
 
 
 def images_in(page: str) -> list[str]:
-    """The addresses of a page's pictures, below the gallery's own where they are ours."""
+    """The addresses of a page's pictures; those of the gallery without its prefix."""
     return [unescape(source).removeprefix("/odirouter") for source in re.findall(r'<img [^>]*src="([^"]*)"', page)]
 
 

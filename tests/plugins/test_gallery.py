@@ -1,4 +1,4 @@
-"""What people see: the inputs beside the outputs, of real runs, in Airflow's real API server."""
+"""The pages of single edits and of mapped tasks, after real runs, in Airflow's real API server."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from airflow.sdk import DAG
 from PIL import Image
 
 from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
+from airflow_provider_odirouter.plugins.gallery.files import NOT_FOUND
 from airflow_provider_odirouter.plugins.images_tab import OdiRouterPlugin
 from airflow_provider_odirouter.sandbox import Sandbox
 from airflow_provider_odirouter.sensors.request import OdiRouterRequestSensor
+from airflow_provider_odirouter.xcoms import REQUEST_XCOM
 from tests.dags.conftest import RunDag, edit
-from tests.plugins.conftest import Browser, Visitor, images_in, path_of
+from tests.plugins.conftest import Browser, Visitor, images_in, path_of, push
 
-pytestmark = pytest.mark.xdist_group("api server")
+pytestmark = pytest.mark.every_version
 
 
 def dag_with_mask(pictures: Path, folder: Path) -> DAG:
@@ -39,7 +41,7 @@ def opened(content: bytes) -> Image.Image:
 
 
 class TestOneEdit:
-    def test_the_inputs_stand_beside_the_outputs_with_all_that_was_asked_for(
+    def test_the_page_shows_inputs_beside_outputs_and_all_parameters(
         self, run_dag: RunDag, browser: Browser, sandbox: Sandbox, pictures: Path, tmp_path: Path
     ) -> None:
         run = run_dag(dag_with_mask(pictures, tmp_path))
@@ -53,7 +55,7 @@ class TestOneEdit:
         assert "succeeded" in page
         assert "data-refresh" not in page
 
-    def test_its_pictures_are_the_ones_that_landed(
+    def test_whole_pictures_are_the_files_that_landed(
         self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
     ) -> None:
         run = run_dag(dag_with_mask(pictures, tmp_path))
@@ -78,7 +80,7 @@ class TestOneEdit:
         # The photograph, its mask over it, the mask, two outputs.
         assert sizes == [(512, 341), (512, 341), (512, 341), (512, 512), (512, 512)]
 
-    def test_the_mask_covers_what_may_be_edited_and_nothing_else(
+    def test_the_cover_lies_over_the_editable_part_only(
         self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
     ) -> None:
         run = run_dag(dag_with_mask(pictures, tmp_path))
@@ -91,7 +93,7 @@ class TestOneEdit:
         differing = sum(a != b for a, b in zip(covered.tobytes(), editable.tobytes(), strict=True))
         assert differing < 0.02 * len(editable.tobytes())
 
-    def test_a_download_has_the_files_name(
+    def test_a_download_has_the_name_of_the_file(
         self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
     ) -> None:
         run = run_dag(dag_with_mask(pictures, tmp_path))
@@ -101,7 +103,7 @@ class TestOneEdit:
         name = Path(output["path"]).name
         assert answer.headers["Content-Disposition"] == f"attachment; filename*=utf-8''{name}"
 
-    def test_a_small_picture_is_asked_for_again_but_not_sent_again(
+    def test_a_browser_asks_for_a_small_picture_again_but_does_not_load_it_again(
         self, run_dag: RunDag, browser: Browser, visitor: Visitor, pictures: Path, tmp_path: Path
     ) -> None:
         run = run_dag(dag_with_mask(pictures, tmp_path))
@@ -113,7 +115,7 @@ class TestOneEdit:
         assert browser.get(path, **{"If-None-Match": etag}).status_code == 304
         assert visitor(None).get(path, **{"If-None-Match": etag}).status_code == 401
 
-    def test_what_has_been_put_in_a_pictures_place_is_not_shown(
+    def test_a_file_that_replaced_a_picture_is_not_shown(
         self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
     ) -> None:
         run = run_dag(edit(pictures, output_path=str(tmp_path)))
@@ -122,9 +124,10 @@ class TestOneEdit:
 
         for form in ("small", "whole"):
             answer = browser.get(path_of(run, rest=f"/outputs/0/{form}"))
-            assert (answer.status_code, "is not the picture any more" in answer.text) == (410, True)
+            assert (answer.status_code, answer.text) == (404, f"{output['path']}: {NOT_FOUND}")
+        assert "Not found, or changed since the task wrote it." in browser.page(run)
 
-    def test_a_new_picture_under_the_same_name_is_seen(
+    def test_a_new_picture_under_the_same_name_is_shown(
         self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
     ) -> None:
         blue = run_dag(edit(pictures, prompt="Blue", output_path=str(tmp_path)))
@@ -134,7 +137,7 @@ class TestOneEdit:
         assert smalls[0].headers["ETag"] != smalls[1].headers["ETag"]
         assert smalls[0].content != smalls[1].content
 
-    def test_it_is_found_without_a_map_index(
+    def test_the_page_is_found_without_a_map_index(
         self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
     ) -> None:
         run = run_dag(edit(pictures, output_path=str(tmp_path)))
@@ -142,7 +145,7 @@ class TestOneEdit:
         for map_index in ("{MAP_INDEX}", "all", "-1"):
             assert "Output 1" in browser.page(run, map_index=map_index)
 
-    def test_everything_has_a_name_for_those_who_do_not_see_it(
+    def test_each_picture_has_an_alternative_text(
         self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
     ) -> None:
         page = browser.page(run_dag(dag_with_mask(pictures, tmp_path)))
@@ -155,7 +158,7 @@ class TestOneEdit:
         assert '<html lang="en">' in page
 
 
-class TestWhatIsNotSuccess:
+class TestOtherStates:
     def test_a_failure_shows_the_vendors_words_and_what_to_do(
         self, run_dag: RunDag, browser: Browser, sandbox: Sandbox, pictures: Path
     ) -> None:
@@ -169,14 +172,14 @@ class TestWhatIsNotSuccess:
         assert request.request_id in page
         assert "Input 1" in page
 
-    def test_broken_parameters_are_named_though_nothing_was_submitted(
+    def test_a_page_names_bad_parameters_though_nothing_was_submitted(
         self, run_dag: RunDag, browser: Browser, pictures: Path
     ) -> None:
         run = run_dag(edit(pictures, images=["{{ '/no/such.png' }}"]))
 
         assert "&#39;/no/such.png&#39; does not exist, as this worker sees it" in browser.page(run)
 
-    def test_a_task_that_is_not_ours_says_so_in_one_line(self, run_dag: RunDag, visitor: Visitor) -> None:
+    def test_the_page_of_another_providers_task_is_one_sentence(self, run_dag: RunDag, visitor: Visitor) -> None:
         from airflow.sdk import task
 
         with DAG("not_ours") as dag:
@@ -188,11 +191,11 @@ class TestWhatIsNotSuccess:
             other()
         page = visitor("not_ours").page(run_dag(dag), "other")
 
-        assert "This task edits no pictures with OdiRouter" in page
+        assert "This task does not edit pictures with OdiRouter" in page
         assert "<img" not in page
         assert "passwd" not in page
 
-    def test_a_task_instance_that_is_not_there_is_told_kindly(
+    def test_a_missing_task_instance_gets_a_sentence_and_404(
         self, run_dag: RunDag, browser: Browser, pictures: Path
     ) -> None:
         run = run_dag(edit(pictures))
@@ -201,20 +204,22 @@ class TestWhatIsNotSuccess:
         assert answer.status_code == 404
         assert "Airflow has no such task instance." in answer.text
 
-    def test_a_task_that_only_submits_says_so(self, run_dag: RunDag, browser: Browser, pictures: Path) -> None:
+    def test_the_page_of_a_task_that_only_submits_says_so(
+        self, run_dag: RunDag, browser: Browser, pictures: Path
+    ) -> None:
         page = browser.page(run_dag(edit(pictures, wait_for_completion=False)))
 
         assert "this task only submits" in page
         assert "Input 1" in page
 
-    def test_a_task_that_does_not_push_its_manifest_says_so(
+    def test_the_page_of_a_task_that_does_not_push_its_manifest_says_so(
         self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
     ) -> None:
         page = browser.page(run_dag(edit(pictures, output_path=str(tmp_path), do_xcom_push=False)))
 
         assert "the task does not push its return value" in page
 
-    def test_a_picture_that_is_gone_is_no_error_of_the_page(
+    def test_a_missing_picture_does_not_break_the_page(
         self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
     ) -> None:
         run = run_dag(edit(pictures, output_path=str(tmp_path)))
@@ -224,9 +229,9 @@ class TestWhatIsNotSuccess:
         assert "Output 1" in browser.page(run)
         for form in ("small", "whole"):
             answer = browser.get(path_of(run, rest=f"/outputs/0/{form}"))
-            assert (answer.status_code, answer.text) == (404, f"The API server finds no file {output['path']}.")
+            assert (answer.status_code, answer.text) == (404, f"{output['path']}: {NOT_FOUND}")
 
-    def test_a_page_that_will_change_refreshes_itself(self, run_dag: RunDag, browser: Browser, pictures: Path) -> None:
+    def test_a_page_that_can_change_refreshes_itself(self, run_dag: RunDag, browser: Browser, pictures: Path) -> None:
         from airflow.models.taskinstance import TaskInstance
         from airflow.utils.session import create_session
 
@@ -238,7 +243,7 @@ class TestWhatIsNotSuccess:
 
 
 class TestLinks:
-    def test_pictures_that_did_not_land_come_from_the_vendor_and_from_nowhere_else(
+    def test_a_page_loads_outputs_that_did_not_land_from_the_vendor_only(
         self, run_dag: RunDag, browser: Browser, pictures: Path, base_url: str
     ) -> None:
         run = run_dag(edit(pictures))
@@ -252,16 +257,81 @@ class TestLinks:
         # The API server itself opens no address.
         assert browser.get(path_of(run, rest="/outputs/0/whole")).status_code == 404
 
-    def test_an_input_by_link_is_not_loaded_by_itself(self, run_dag: RunDag, browser: Browser, pictures: Path) -> None:
+    def test_a_page_does_not_load_a_linked_input(self, run_dag: RunDag, browser: Browser, pictures: Path) -> None:
         run = run_dag(
-            edit(pictures, images=["https://example.com/cup.png?signature=a&b=c", str(pictures / "coffee.png")])
+            edit(
+                pictures,
+                images=[
+                    "https://example.com/cup.png",
+                    "https://example.com/hat.png?signature=a&b=c",
+                    str(pictures / "coffee.png"),
+                ],
+            )
         )
         answer = browser.get(path_of(run))
 
         # It could be the address that logs its reader out.
         assert not any("example.com" in source for source in images_in(answer.text))
         assert "example.com" not in answer.headers["Content-Security-Policy"]
-        assert 'href="https://example.com/cup.png?signature=a&amp;b=c"' in answer.text
+        assert 'href="https://example.com/cup.png"' in answer.text
+        # A link without its signature would not work.
+        assert "which is not kept, so it cannot be opened here" in answer.text
+        assert 'href="https://example.com/hat.png' not in answer.text
+
+    def test_a_signature_that_an_older_version_has_pushed_is_not_shown(
+        self, run_dag: RunDag, browser: Browser, pictures: Path
+    ) -> None:
+        run = run_dag(edit(pictures))
+        link = "https://user:s3cret@example.com/cup.png?sig=s3cret#s3cret"
+        push(run, REQUEST_XCOM, run.xcom("edit", REQUEST_XCOM) | {"images": [link], "mask": link})
+        page = browser.page(run)
+        assert "https://***@example.com/cup.png?***" in page
+        assert "s3cret" not in page
+
+    @pytest.mark.parametrize(
+        ("link", "is_loaded"),
+        [
+            ("https://cdn.example.com/a b.png?signature=x", True),
+            ("https://93.184.216.34/a.png", True),
+            ("http://airflow.test/auth/logout", False),
+            ("https://AIRFLOW.test./auth/logout", False),
+            ("http://airflow.test:9999/auth/logout", False),
+            ("http://x@airflow.test/auth/logout", False),
+            ("http://airflow.test\\@cdn.example.com/../auth/logout", False),
+            ("http://cdn.example.com\\.airflow.test/auth/logout", False),
+            ("http://air\tflow.test/auth/logout", False),
+            ("http://airflow%2etest/auth/logout", False),
+            ("http://\uff41irflow.test/auth/logout", False),
+            ("http://public.airflow.example/auth/logout", False),
+            ("http://forwarded.example/auth/logout", False),
+            ("http://10.0.0.1/auth/logout", False),
+            ("http://167772161/auth/logout", False),
+            ("http://0x0a.0.0.1/auth/logout", False),
+            ("http://10.1/auth/logout", False),
+            ("http://012.0.0.1/auth/logout", False),
+            ("http://[::1]/auth/logout", False),
+            ("/auth/logout", False),
+            ("//airflow.test/auth/logout", False),
+            ("javascript:alert(1)", False),
+            ("data:image/png;base64,AAAA", False),
+        ],
+    )
+    def test_a_link_to_airflow_itself_is_never_loaded(
+        self, run_dag: RunDag, browser: Browser, pictures: Path, link: str, is_loaded: bool
+    ) -> None:
+        run = run_dag(edit(pictures, wait_for_completion=False))
+        outputs = [{"url": link, "content_type": "image/png"}]
+        push(run, "return_value", {"request_id": "r", "endpoint": "e", "outputs": outputs})
+        proxies = {"X-Forwarded-Host": "forwarded.example, 10.0.0.1:8080"}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AIRFLOW__API__BASE_URL", "https://public.airflow.example:8443/prefix")
+            pages = [browser.get(path_of(run, map_index=index), **proxies) for index in (-1, "all")]
+        for page in pages:
+            assert (link in images_in(page.text)) is is_loaded
+            policy = page.headers["Content-Security-Policy"]
+            assert ("img-src 'self';" in policy) is not is_loaded
+        if not is_loaded and link.startswith("http"):
+            assert "This output is a link: open it to see the picture." in pages[0].text
 
 
 class TestMappedTasks:
@@ -277,7 +347,7 @@ class TestMappedTasks:
             ).expand(prompt=[f"Colour {number}" for number in range(count)])
         return dag
 
-    def test_all_are_cards_that_lead_to_their_own_page(
+    def test_each_instance_has_a_card_that_leads_to_its_page(
         self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
     ) -> None:
         run = run_dag(self.mapped(pictures, tmp_path, 3))
@@ -291,7 +361,7 @@ class TestMappedTasks:
             assert f"Colour {index}" in one
             assert path_of(run, map_index="all") in one
 
-    def test_the_tasks_own_page_leads_to_its_newest_run(
+    def test_the_page_of_a_task_redirects_to_its_newest_run(
         self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path
     ) -> None:
         run_dag(self.mapped(pictures, tmp_path, 1))
@@ -302,10 +372,10 @@ class TestMappedTasks:
         assert answer.headers["Location"] == "/odirouter" + path_of(newest, map_index="all")
         assert "This task has not run yet." in browser.get("/dags/edit/tasks/never").text
 
-    def test_many_are_on_pages(
+    def test_many_cards_are_split_into_pages(
         self, run_dag: RunDag, browser: Browser, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("airflow_provider_odirouter.plugins.gallery.grids.CARDS", 5)
+        monkeypatch.setattr("airflow_provider_odirouter.plugins.gallery.views.CARDS_PER_PAGE", 5)
         run = run_dag(self.mapped(pictures, tmp_path, 12))
         pages = [browser.get(path_of(run, map_index="all", rest=f"?page={number}")).text for number in (1, 2, 3)]
 
@@ -321,7 +391,7 @@ class TestMappedTasks:
         assert "1 instance in run" in browser.page(run, map_index="{MAP_INDEX}")
 
 
-def test_the_sensor_has_a_gallery_too(run_dag: RunDag, visitor: Visitor, pictures: Path, tmp_path: Path) -> None:
+def test_the_sensor_has_a_page_too(run_dag: RunDag, visitor: Visitor, pictures: Path, tmp_path: Path) -> None:
     with DAG("submit_and_wait") as dag:
         output: Any = OdiRouterImageEditOperator(
             task_id="submit", prompt="Blue", images=str(pictures / "coffee.png"), wait_for_completion=False
@@ -338,7 +408,7 @@ def test_the_sensor_has_a_gallery_too(run_dag: RunDag, visitor: Visitor, picture
     assert "Not known here." in page
 
 
-def test_it_works_below_a_prefix(run_dag: RunDag, visitor: Visitor, pictures: Path, tmp_path: Path) -> None:
+def test_the_gallery_works_below_a_prefix(run_dag: RunDag, visitor: Visitor, pictures: Path, tmp_path: Path) -> None:
     run = run_dag(edit(pictures, output_path=str(tmp_path)))
     prefixed = visitor("edit", prefix="/team-a")
     page = prefixed.page(run)

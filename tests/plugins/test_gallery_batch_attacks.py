@@ -1,4 +1,4 @@
-"""Nobody sees another Dag's batch through his own: manifests and summaries that lie, and what each gets."""
+"""Attacks through a batch on another Dag's pictures: forged manifests and summaries, and the answer to each."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_odirouter.plugins.gallery import files, manifests
-from airflow_provider_odirouter.records import BATCH_XCOM
+from airflow_provider_odirouter.plugins.gallery import edits, files
+from airflow_provider_odirouter.xcoms import BATCH_XCOM
 from tests.conftest import PICTURES
 from tests.dags.conftest import Run, RunDag
 from tests.plugins.auth import ENTITIES_WITHOUT_XCOM
 from tests.plugins.batches import batch, digest, lines_of, manifest_of, write
 from tests.plugins.conftest import Browser, Visitor, images_in, path_of, push
 from tests.plugins.test_gallery_attacks import EVIL, HTML, SVG, answers
-
-pytestmark = pytest.mark.xdist_group("api server")
 
 PICTURES_OF_EDIT = [
     f"/edits/1/{rest}"
@@ -42,38 +40,38 @@ def secret(run_dag: RunDag, tmp_path: Path) -> Run:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The manifests that were opened, or were to be."""
-    places: list[str] = []
+    """The paths that the gallery opened as manifests, or tried to."""
+    paths: list[str] = []
 
-    def noting(place: str, **arguments: Any) -> Any:
-        places.append(place)
-        return files.open_file(place, **arguments)
+    def record(path: str, **arguments: Any) -> Any:
+        paths.append(path)
+        return files.open_file(path, **arguments)
 
-    monkeypatch.setattr(manifests, "open_file", noting)
-    return places
+    monkeypatch.setattr(edits, "open_file", record)
+    return paths
 
 
-def name_manifest(run: Run, place: str, key: str = "return_value") -> None:
-    """Let one of the task's XComs name a manifest; without the other one, if it is the one that counts less."""
-    told = run.xcom("edit", key)
+def name_manifest(run: Run, path: str, key: str = "return_value") -> None:
+    """Let one of the task's XComs name a manifest; the return value wins, so it is removed for the other one."""
+    summary = run.xcom("edit", key)
     if key == BATCH_XCOM:
         push(run, "return_value", None)
-    push(run, key, told | {"manifest": place})
-    manifests._held.clear()
+    push(run, key, summary | {"manifest": path})
+    edits._cache.clear()
 
 
-class TestWhoMayLook:
-    def test_only_who_may_read_the_dags_xcoms(self, run: Run, visitor: Visitor) -> None:
+class TestAccess:
+    def test_only_users_who_may_read_the_dags_xcoms_see_anything(self, run: Run, visitor: Visitor) -> None:
         for user, code in (("edit", 200), (None, 401), ("another_dag", 403), (ENTITIES_WITHOUT_XCOM, 403)):
             assert answers(visitor(user), run, ROUTES) == dict.fromkeys(ROUTES, code)
 
-    def test_a_query_that_names_ones_own_dag_opens_no_other(self, run: Run, visitor: Visitor) -> None:
+    def test_a_query_with_another_dag_id_gives_no_access(self, run: Run, visitor: Visitor) -> None:
         routes = [f"{rest}?dag_id={dag_id}" for rest in ROUTES if "?" not in rest for dag_id in ("another_dag", "~")]
         assert answers(visitor("another_dag"), run, routes) == dict.fromkeys(routes, 403)
 
 
-class TestWhatMayBeAskedFor:
-    def test_only_what_the_manifest_numbers(self, run: Run, browser: Browser) -> None:
+class TestAddresses:
+    def test_only_pictures_with_a_number_in_the_manifest_are_served(self, run: Run, browser: Browser) -> None:
         attacks = [
             "/edits/-1",
             "/edits/0/outputs/0/whole",
@@ -95,14 +93,14 @@ class TestWhatMayBeAskedFor:
             ("?page=0", "?page=-1", "?page=x"), 422
         )
 
-    def test_a_path_or_a_number_in_the_query_is_not_looked_at(self, run: Run, browser: Browser) -> None:
-        query = "?manifest=/etc/passwd&path=/etc/passwd&number=3&place=/etc/passwd"
+    def test_a_path_or_a_number_in_the_query_is_ignored(self, run: Run, browser: Browser) -> None:
+        query = "?manifest=/etc/passwd&path=/etc/passwd&number=3&source=/etc/passwd"
         for rest in PICTURES_OF_EDIT:
             assert browser.get(path_of(run, rest=rest + query)).content == browser.get(path_of(run, rest=rest)).content
         assert "Colour 1" in browser.get(path_of(run, rest="/edits/1" + query)).text
         assert browser.get(path_of(run, rest="/outputs/0/whole?number=1")).status_code == 404
 
-    def test_a_task_that_is_no_batch_has_no_edits(self, run: Run, browser: Browser, opened: list[str]) -> None:
+    def test_a_task_that_is_not_a_batch_has_no_edits(self, run: Run, browser: Browser, opened: list[str]) -> None:
         for value in (None, "text", {"manifest": str(manifest_of(run))}, {"request_id": "r", "endpoint": "e"}):
             push(run, "return_value", value)
             push(run, BATCH_XCOM, value)
@@ -110,7 +108,7 @@ class TestWhatMayBeAskedFor:
         assert opened == []
 
 
-class TestSummariesThatLie:
+class TestForgedSummaries:
     @pytest.mark.parametrize("key", ["return_value", BATCH_XCOM])
     def test_another_dags_manifest_is_not_opened(
         self, run: Run, secret: Run, browser: Browser, opened: list[str], key: str
@@ -128,7 +126,7 @@ class TestSummariesThatLie:
         self, run: Run, secret: Run, browser: Browser, opened: list[str], tmp_path: Path
     ) -> None:
         own = manifest_of(run).name
-        for place in (
+        for path in (
             "",
             "/etc/passwd",
             "file:///etc/passwd",
@@ -145,9 +143,9 @@ class TestSummariesThatLie:
             f"s3://bucket/{own}?versionId=1",
             f"s3://bucket/{own}#x",
         ):
-            name_manifest(run, place)
-            assert answers(browser, run, ["", "/edits/1"]) == {"": 200, "/edits/1": 404}, place
-            assert CANNOT_HAVE_WRITTEN in browser.page(run), place
+            name_manifest(run, path)
+            assert answers(browser, run, ["", "/edits/1"]) == {"": 200, "/edits/1": 404}, path
+            assert CANNOT_HAVE_WRITTEN in browser.page(run), path
         assert opened == []
 
     def test_another_instances_manifest_is_not_opened(
@@ -158,36 +156,36 @@ class TestSummariesThatLie:
         assert CANNOT_HAVE_WRITTEN in browser.page(run)
         assert opened == []
 
-    def test_a_link_under_the_tasks_own_name_leads_to_no_other_file(
+    def test_a_symbolic_link_in_place_of_the_manifest_is_not_followed(
         self, run: Run, secret: Run, browser: Browser
     ) -> None:
         for target in (manifest_of(secret), Path("/etc/passwd")):
             manifest_of(run).unlink()
             manifest_of(run).symlink_to(target)
-            manifests._held.clear()
+            edits._cache.clear()
             page = browser.page(run)
-            assert "is a link, which is not followed." in page
+            assert "is a symbolic link, which is not followed." in page
             assert "Colour" not in page
             assert "root:x" not in page
             assert set(answers(browser, run, ROUTES[2:]).values()) == {404}
 
-    def test_no_pipe_and_no_device_is_opened_and_no_chained_store(
+    def test_a_pipe_or_a_chained_store_is_not_opened_as_the_manifest(
         self, run: Run, browser: Browser, tmp_path: Path
     ) -> None:
         own = manifest_of(run)
         own.unlink()
-        os.mkfifo(own)  # which nobody writes to
+        os.mkfifo(own)  # without a writer
         assert "The API server finds no file" in browser.page(run)
         for scheme in ("zip::http", "simplecache::file", "nosuch", "github"):
             name_manifest(run, f"{scheme}://127.0.0.1:1/{own.name}")
             assert "The API server cannot read" in browser.page(run)
 
-    def test_what_is_no_manifest_shows_nothing_of_itself(self, run: Run, browser: Browser) -> None:
+    def test_a_file_that_is_not_a_manifest_is_not_shown(self, run: Run, browser: Browser) -> None:
         for content in (SVG, HTML, b"root:x:0:0\nalert", (PICTURES / "coffee.png").read_bytes()):
             manifest_of(run).write_bytes(content)
-            manifests._held.clear()
+            edits._cache.clear()
             page = browser.page(run)
-            assert "what cannot be understood is its line 1" in page
+            assert "Lines that cannot be read: 1" in page
             assert "root:x" not in page
             assert "alert(1)" not in page
             assert answers(browser, run, ["/edits/1"]) == {"/edits/1": 502}
@@ -197,7 +195,7 @@ class TestSummariesThatLie:
         for rest in ("", "/edits/1", "/edits/1/outputs/0/whole"):
             assert "verysecret" not in browser.get(path_of(run, rest=rest)).text
 
-    def test_nonsense_is_no_error(self, run: Run, browser: Browser) -> None:
+    def test_xcoms_of_any_shape_do_not_break_the_page(self, run: Run, browser: Browser) -> None:
         summary = run.xcom("edit")
         values: tuple[Any, ...] = (
             summary | {"edits": -1, "succeeded": 10**400},
@@ -217,7 +215,7 @@ class TestSummariesThatLie:
         assert browser.get(path_of(run)).status_code == 200
 
 
-class TestManifestsThatLie:
+class TestForgedManifests:
     def test_another_dags_files_are_not_shown_without_their_digests(
         self, run: Run, secret: Run, browser: Browser
     ) -> None:
@@ -227,50 +225,50 @@ class TestManifestsThatLie:
         for lie, code in (
             # As outputs, under the name that the other has given them.
             (line | {"outputs": bare, "sha256": {}}, 404),
-            (line | {"outputs": outputs}, 410),
+            (line | {"outputs": outputs}, 404),
             # As inputs.
             (line | {"edit": {"images": [outputs[0]["path"]], "mask": outputs[0]["path"]}, "sha256": {}}, 404),
-            (line | {"edit": {"images": [outputs[0]["path"]]}, "sha256": {outputs[0]["path"]: "0" * 64}}, 410),
+            (line | {"edit": {"images": [outputs[0]["path"]]}, "sha256": {outputs[0]["path"]: "0" * 64}}, 404),
         ):
             write(manifest_of(run), [lie])
             kind = "outputs" if "outputs" in lie and lie["edit"] == line["edit"] else "images"
             rests = [f"/edits/1/{kind}/0/{form}" for form in ("small", "whole")]
             assert answers(browser, run, rests) == dict.fromkeys(rests, code)
 
-    def test_an_output_lies_beside_the_manifest_and_under_the_edits_name(
+    def test_only_files_beside_the_manifest_with_the_edits_name_are_outputs(
         self, run: Run, browser: Browser, tmp_path: Path
     ) -> None:
         [line, *_] = lines_of(run)
         (tmp_path / "other").mkdir()
-        path = Path(line["outputs"][0]["path"])
-        content = path.read_bytes()
-        for place in (
-            tmp_path / "other" / path.name,
-            tmp_path.parent / path.name,
-            tmp_path / f"x{path.name}",
+        landed = Path(line["outputs"][0]["path"])
+        content = landed.read_bytes()
+        for path in (
+            tmp_path / "other" / landed.name,
+            tmp_path.parent / landed.name,
+            tmp_path / f"x{landed.name}",
             tmp_path / "cup-10.png",
             tmp_path / "cup-1",
         ):
-            place.write_bytes(content)
-            self.expect_unseen(run, browser, line, str(place), digest(place))
+            path.write_bytes(content)
+            self.expect_not_shown(run, browser, line, str(path), digest(path))
         for lie in (
-            f"{tmp_path}/other/../{path.name}",
-            f"{tmp_path}/./{path.name}",
-            f"file://{path}",
-            f"http://127.0.0.1:1{path}",
-            f"https://{path.name}",
+            f"{tmp_path}/other/../{landed.name}",
+            f"{tmp_path}/./{landed.name}",
+            f"file://{landed}",
+            f"http://127.0.0.1:1{landed}",
+            f"https://{landed.name}",
             "/etc/passwd",
             "",
         ):
-            self.expect_unseen(run, browser, line, lie, digest(path))
+            self.expect_not_shown(run, browser, line, lie, digest(landed))
 
-    def expect_unseen(self, run: Run, browser: Browser, line: dict[str, Any], place: str, sha256: str) -> None:
-        write(manifest_of(run), [line | {"outputs": [{"path": place, "sha256": sha256}]}])
+    def expect_not_shown(self, run: Run, browser: Browser, line: dict[str, Any], path: str, sha256: str) -> None:
+        write(manifest_of(run), [line | {"outputs": [{"path": path, "sha256": sha256}]}])
         pages = [browser.get(path_of(run, rest=rest)).text for rest in ("", "/edits/1")]
-        assert not any("outputs" in source for page in pages for source in images_in(page)), place
-        assert browser.get(path_of(run, rest="/edits/1/outputs/0/whole")).status_code == 404, place
+        assert not any("outputs" in source for page in pages for source in images_in(page)), path
+        assert browser.get(path_of(run, rest="/edits/1/outputs/0/whole")).status_code == 404, path
 
-    def test_no_link_is_loaded_and_none_widens_the_pages_policy(self, run: Run, browser: Browser) -> None:
+    def test_a_link_is_not_loaded_and_does_not_widen_the_pages_policy(self, run: Run, browser: Browser) -> None:
         [line, *_] = lines_of(run)
         for link in ("https://evil.example/a.png", "javascript:alert(1)", "//evil.example", "data:text/html,<script>"):
             edit = {"prompt": "x", "images": [link], "mask": link}
@@ -304,11 +302,11 @@ class TestManifestsThatLie:
             )
             for rest in ("images/0/small", "images/0/whole", "mask/0/cover", "outputs/0/small", "outputs/0/whole"):
                 answer = browser.get(path_of(run, rest=f"/edits/1/{rest}"))
-                assert answer.status_code == 415
+                assert answer.status_code == 404
                 assert answer.headers["Content-Type"].startswith("text/plain")
                 assert "alert" not in answer.text
 
-    def test_texts_are_texts(self, run: Run, browser: Browser) -> None:
+    def test_texts_of_the_manifest_are_escaped(self, run: Run, browser: Browser) -> None:
         [line, *_] = lines_of(run)
         evil = line | {"name": EVIL, "error": EVIL, "error_type": EVIL, "request_id": EVIL, "outputs": []}
         evil |= {"edit": {"prompt": EVIL, EVIL: EVIL, "images": [EVIL]}, "sha256": {EVIL: EVIL}}
@@ -323,7 +321,7 @@ class TestManifestsThatLie:
         push(run, "return_value", run.xcom("edit") | {"manifest": f"/{EVIL}"})
         assert "<img src=x" not in browser.page(run)
 
-    def test_pages_and_pictures_have_the_headers_of_those_of_a_single_edit(self, run: Run, browser: Browser) -> None:
+    def test_pages_and_pictures_have_the_same_headers_as_of_a_single_edit(self, run: Run, browser: Browser) -> None:
         common = {
             "referrer-policy": "no-referrer",
             "x-content-type-options": "nosniff",
@@ -342,6 +340,6 @@ class TestManifestsThatLie:
             )
 
 
-def test_what_a_failure_says_is_a_text_too(run_dag: RunDag, browser: Browser, tmp_path: Path) -> None:
+def test_texts_of_a_failure_are_escaped(run_dag: RunDag, browser: Browser, tmp_path: Path) -> None:
     run = run_dag(batch(tmp_path, failure={"what": EVIL, "vendor": EVIL, "advice": EVIL}))
     assert browser.page(run).count("&lt;script&gt;alert(2)&lt;/script&gt;") == 3

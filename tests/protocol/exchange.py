@@ -1,4 +1,4 @@
-"""What went out and what came back, for tests that read answers."""
+"""Calls and answers for the tests of the protocol."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ CANCEL = protocol.cancel(BASE_URL, ENDPOINT, REQUEST_ID)
 FILE = protocol.file(ENDPOINT, REQUEST_ID, "https://cdn.example/pictures/0.png?signature=secret")
 
 PAGE = b"<html><title>502 Bad Gateway</title></html>"
-"""What a proxy says."""
+"""A proxy's error page."""
 
 
 def answer(status_code: int, body: Any = b"", headers: Mapping[str, str] | None = None) -> Answer:
-    """Make an answer; a body that is no ``bytes`` is sent as JSON."""
+    """Build an answer; a body that is not ``bytes`` is sent as JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return Answer(status_code, headers or {}, content, received_at=RECEIVED_AT)

@@ -1,4 +1,4 @@
-"""How each answer reads."""
+"""Reading the answer to each call."""
 
 from __future__ import annotations
 
@@ -27,14 +27,7 @@ from airflow_provider_odirouter.models import (
     RequestStatus,
     Submission,
 )
-from airflow_provider_odirouter.protocol import (
-    Answer,
-    Call,
-    read_cancel,
-    read_result,
-    read_status,
-    read_submission,
-)
+from airflow_provider_odirouter.protocol import Answer, Call, read_cancel, read_result, read_status, read_submission
 from tests.protocol.exchange import CANCEL, PAGE, RESULT, STATUS, SUBMIT, answer
 
 
@@ -58,7 +51,7 @@ def test_the_documented_answer_to_a_submit_gives_the_request_id() -> None:
 
 
 @pytest.mark.parametrize("status_code", [200, 201, 202])
-def test_a_bare_answer_to_a_submit_is_enough(status_code: int) -> None:
+def test_a_short_answer_to_a_submit_is_enough(status_code: int) -> None:
     submission = read_submission(SUBMIT, answer(status_code, {"request_id": "mmsu_1", "status": "QUEUED"}))
     assert submission.request_id == "mmsu_1"
 
@@ -86,7 +79,7 @@ def test_a_request_id_may_be_a_number() -> None:
     assert read_submission(SUBMIT, answer(200, {"request_id": 123})).request_id == "123"
 
 
-def test_a_request_id_in_an_error_does_not_make_it_a_submission() -> None:
+def test_an_error_with_a_request_id_is_not_a_submission() -> None:
     body = {"error": {"code": "UNAUTHORIZED", "message": "Missing key"}, "request_id": "mmsu_1"}
     with pytest.raises(AuthenticationError):
         read_submission(SUBMIT, answer(401, body))
@@ -96,7 +89,7 @@ def test_a_request_id_in_an_error_does_not_make_it_a_submission() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "state"),
+    ("raw_status", "state"),
     [
         ("IN_QUEUE", "IN_QUEUE"),
         ("QUEUED", "IN_QUEUE"),
@@ -111,16 +104,16 @@ def test_a_request_id_in_an_error_does_not_make_it_a_submission() -> None:
 @pytest.mark.parametrize(
     "written", [str, str.lower, str.title, " {}\n".format], ids=["upper", "lower", "title", "space"]
 )
-def test_every_status_word_is_known_in_any_case(word: str, state: str, written: Callable[[str], str]) -> None:
-    status = status_of(status=written(word))
+def test_every_status_is_known_in_any_case(raw_status: str, state: str, written: Callable[[str], str]) -> None:
+    status = status_of(status=written(raw_status))
     assert status.state == state
-    assert status.word == written(word).strip()
+    assert status.raw_status == written(raw_status).strip()
 
 
-@pytest.mark.parametrize("word", ["WARMING_UP", "RUNNING", "COMPLETE", "", "完成"])
-def test_an_unknown_word_is_no_end(word: str) -> None:
-    status = status_of(status=word)
-    assert (status.state, status.word, status.state.terminal) == (RequestState.UNKNOWN, word, False)
+@pytest.mark.parametrize("raw_status", ["WARMING_UP", "RUNNING", "COMPLETE", "", "完成"])
+def test_an_unknown_status_is_not_terminal(raw_status: str) -> None:
+    status = status_of(status=raw_status)
+    assert (status.state, status.raw_status, status.state.is_terminal) == (RequestState.UNKNOWN, raw_status, False)
 
 
 @pytest.mark.parametrize(
@@ -134,11 +127,11 @@ def test_an_unknown_word_is_no_end(word: str) -> None:
         (RequestState.CANCELED, True),
     ],
 )
-def test_only_three_states_are_the_end(state: RequestState, terminal: bool) -> None:
-    assert state.terminal is terminal
+def test_only_three_states_are_terminal(state: RequestState, terminal: bool) -> None:
+    assert state.is_terminal is terminal
 
 
-def test_a_status_tells_position_progress_and_working_time() -> None:
+def test_a_status_has_queue_position_and_inference_time() -> None:
     status = status_of(
         status="IN_PROGRESS",
         request_id="mmsu_1",
@@ -149,22 +142,22 @@ def test_a_status_tells_position_progress_and_working_time() -> None:
         response_url="https://elsewhere.example/",
         region="eu",
     )
-    assert (status.queue_position, status.progress, status.inference_seconds) == (3, 0.25, 12.34)
+    assert (status.queue_position, status.inference_seconds) == (3, 12.34)
     assert status.failure is None
 
 
-def test_a_status_may_tell_nothing_but_its_word() -> None:
+def test_a_status_may_have_no_other_field() -> None:
     status = status_of(status="IN_QUEUE")
-    assert (status.queue_position, status.progress, status.inference_seconds, status.failure) == (None,) * 4
+    assert (status.queue_position, status.inference_seconds, status.failure) == (None,) * 3
 
 
-def test_numbers_may_come_as_text() -> None:
-    status = status_of(status="IN_QUEUE", queue_position="3", progress="0.5", metrics={"inference_time": "7"})
-    assert (status.queue_position, status.progress, status.inference_seconds) == (3, 0.5, 7.0)
+def test_numbers_may_be_texts() -> None:
+    status = status_of(status="IN_QUEUE", queue_position="3", metrics={"inference_time": "7"})
+    assert (status.queue_position, status.inference_seconds) == (3, 7.0)
 
 
 @pytest.mark.parametrize("error", [None, "", {}, []], ids=str)
-def test_an_empty_error_is_no_failure(error: Any) -> None:
+def test_an_empty_error_is_not_a_failure(error: Any) -> None:
     status = status_of(status="COMPLETED", error=error, error_type=None)
     assert (status.state, status.failure) == (RequestState.SUCCEEDED, None)
 
@@ -214,14 +207,14 @@ def test_completed_with_an_error_is_a_failure_in_the_vendors_words(
     assert (status.failure.error_type, status.failure.message) == (error_type, message)
 
 
-@pytest.mark.parametrize("word", ["COMPLETED", "FAILED", "CANCELED"])
+@pytest.mark.parametrize("raw_status", ["COMPLETED", "FAILED", "CANCELED"])
 @pytest.mark.parametrize(
     "error",
     [{"error_type": "CANCELED"}, {"error_type": "cancelled"}, {"error": {"code": "CANCELED", "message": "by user"}}],
     ids=str,
 )
-def test_a_cancelled_request_ends_as_cancelled_and_not_as_failed(word: str, error: dict[str, Any]) -> None:
-    assert status_of(status=word, **error).state is RequestState.CANCELED
+def test_a_cancelled_request_is_canceled_and_not_failed(raw_status: str, error: dict[str, Any]) -> None:
+    assert status_of(status=raw_status, **error).state is RequestState.CANCELED
 
 
 def test_failed_is_a_failure_even_without_an_error() -> None:
@@ -233,20 +226,20 @@ def test_a_running_request_with_an_error_still_runs() -> None:
     assert status_of(status="IN_PROGRESS", error="Retrying", error_type="INFERENCE_FAILURE").state == "IN_PROGRESS"
 
 
-def test_a_provider_error_alone_is_no_failure() -> None:
+def test_a_provider_error_alone_is_not_a_failure() -> None:
     assert status_of(status="COMPLETED", provider_error={"code": None, "message": None}).state == "SUCCEEDED"
 
 
 @pytest.mark.parametrize("field", ["error", "error_type", "provider_error", "status"])
-def test_the_vendors_words_are_quoted_in_one_line_of_bounded_length(field: str) -> None:
+def test_the_vendors_message_is_one_line_of_bounded_length(field: str) -> None:
     endless = "very\nlong \x1b[31m" + "x" * 10_000
     body = {"status": "FAILED", "error": "No", field: {"message": endless} if field == "provider_error" else endless}
     status = status_of(**body)
     failure = status.failure
     assert failure is not None
-    for words in (status.word, failure.error_type or "", failure.message or ""):
-        assert len(words) <= 500
-        assert words.isprintable()
+    for text in (status.raw_status, failure.error_type or "", failure.message or ""):
+        assert len(text) <= 500
+        assert text.isprintable()
 
 
 # --- Result
@@ -270,7 +263,7 @@ def test_the_outputs_are_read_in_order() -> None:
     assert result.metadata == {"seed": 7}
 
 
-def test_the_other_shape_of_a_result_is_read_into_one_list() -> None:
+def test_the_other_shape_of_a_result_gives_the_same_list() -> None:
     body = {
         "output": [
             {"content": [{"type": "image", "url": "https://cdn.example/0.png"}, {"type": "text", "text": "Done"}]},
@@ -283,7 +276,7 @@ def test_the_other_shape_of_a_result_is_read_into_one_list() -> None:
     ]
 
 
-def test_a_result_may_name_nothing_but_a_url() -> None:
+def test_an_output_may_have_only_a_url() -> None:
     assert result_of({"outputs": [{"url": "https://cdn.example/0"}]}) == RequestResult(
         outputs=(OutputFile(url="https://cdn.example/0"),), metadata={}
     )
@@ -297,28 +290,28 @@ def test_unknown_fields_of_an_output_are_kept() -> None:
 @pytest.mark.parametrize(
     "field", [{"width": "wide"}, {"file_size": []}, {"content_type": 5}, {"type": None}, {"file_name": {}}], ids=str
 )
-def test_a_link_is_taken_even_if_the_rest_of_its_record_makes_no_sense(field: dict[str, Any]) -> None:
+def test_a_url_is_read_even_if_other_fields_are_invalid(field: dict[str, Any]) -> None:
     [output] = result_of({"outputs": [{"url": "https://cdn.example/0", **field}]}).outputs
     assert output == OutputFile(url="https://cdn.example/0")
 
 
-def test_a_link_in_both_shapes_is_one_output() -> None:
+def test_a_url_in_both_shapes_is_one_output() -> None:
     record = {"type": "image", "url": "https://cdn.example/0"}
     assert len(result_of({"outputs": [record], "output": [{"content": [record]}]}).outputs) == 1
 
 
-def test_outputs_without_a_link_are_counted() -> None:
-    assert result_of({"outputs": [{"url": "u"}, {}, {"url": ""}]}).without_link == 2
+def test_outputs_without_a_url_are_counted() -> None:
+    assert result_of({"outputs": [{"url": "u"}, {}, {"url": ""}]}).without_url == 2
 
 
-def test_the_kind_of_an_output_survives_a_record_that_makes_no_sense() -> None:
+def test_the_type_is_read_even_if_other_fields_are_invalid() -> None:
     [output] = result_of(
         {"outputs": [{"url": "u", "type": "video", "content_type": "video/mp4", "width": "?"}]}
     ).outputs
     assert (output.type, output.content_type) == ("video", "video/mp4")
 
 
-def test_records_without_a_link_are_passed_over() -> None:
+def test_records_without_a_url_are_ignored() -> None:
     records: list[Any] = [
         None,
         5,
@@ -343,14 +336,14 @@ def test_records_without_a_link_are_passed_over() -> None:
         ({}, "none"),
     ],
 )
-def test_a_result_without_a_link_is_an_error_that_quotes_its_keys(body: dict[str, Any], keys: str) -> None:
+def test_a_result_without_a_url_is_an_error_that_lists_its_keys(body: dict[str, Any], keys: str) -> None:
     with pytest.raises(NoOutputError) as caught:
         read_result(RESULT, answer(200, body))
     assert caught.value.what == f"The result of gpt_image_1_edit names no file; its keys are {keys}."
     assert caught.value.request_id == "mmsu_0001"
 
 
-def test_a_result_without_a_link_says_why_if_the_vendor_does() -> None:
+def test_a_result_without_a_url_quotes_the_vendors_message() -> None:
     with pytest.raises(NoOutputError) as caught:
         read_result(RESULT, answer(200, {"error": "Blocked", "outputs": []}))
     assert caught.value.vendor == "Blocked"
@@ -359,7 +352,7 @@ def test_a_result_without_a_link_says_why_if_the_vendor_does() -> None:
 @pytest.mark.parametrize(
     ("code", "kind"), [(402, NoBalanceError), (503, ServiceError), (401, AuthenticationError), (400, RejectedError)]
 )
-def test_an_error_in_an_envelope_is_no_result_without_a_file(code: int, kind: type[OdiRouterError]) -> None:
+def test_an_error_in_an_envelope_is_not_a_result_without_a_file(code: int, kind: type[OdiRouterError]) -> None:
     body = {"status": {"code": code, "message": "No"}, "data": None}
     with pytest.raises(kind):
         read_result(RESULT, answer(200, body))
@@ -370,13 +363,13 @@ def test_an_envelope_around_outputs_does_not_hide_them() -> None:
     assert len(result_of(body).outputs) == 1
 
 
-def test_a_result_that_is_not_there_yet_is_a_status_and_no_error() -> None:
+def test_a_202_is_a_status_and_not_an_error() -> None:
     status = read_result(RESULT, answer(202, {"status": "IN_PROGRESS", "request_id": "mmsu_1", "progress": 0.5}))
     assert isinstance(status, RequestStatus)
-    assert (status.state, status.progress) == (RequestState.IN_PROGRESS, 0.5)
+    assert status.state is RequestState.IN_PROGRESS
 
 
-def test_a_running_status_in_a_200_is_no_result_without_a_file() -> None:
+def test_a_running_status_in_a_200_is_a_status() -> None:
     status = read_result(RESULT, answer(200, {"status": "IN_PROGRESS"}))
     assert isinstance(status, RequestStatus)
     with pytest.raises(NoOutputError):
@@ -390,7 +383,7 @@ def test_a_202_without_a_status_is_unreadable(body: Any) -> None:
 
 
 @pytest.mark.parametrize("metadata", [None, [], "x", 5])
-def test_metadata_that_is_no_object_is_passed_over(metadata: Any) -> None:
+def test_metadata_that_is_not_an_object_is_ignored(metadata: Any) -> None:
     assert result_of({"outputs": [{"url": "u"}], "metadata": metadata}).metadata == {}
 
 
@@ -399,16 +392,16 @@ def test_metadata_that_is_no_object_is_passed_over(metadata: Any) -> None:
     [{"a": "x" * 10_000}, {"a": "\0"}, {"a": "\ud800"}, {"a": json.loads("[" * 30 + "]" * 30)}],
     ids=["large", "NUL", "lone surrogate", "deep"],
 )
-def test_metadata_that_no_database_takes_is_left_out(metadata: Any) -> None:
+def test_metadata_that_a_database_refuses_is_left_out(metadata: Any) -> None:
     assert result_of({"outputs": [{"url": "u"}], "metadata": metadata}).metadata == {}
 
 
-def test_small_metadata_is_kept_as_it_is() -> None:
+def test_small_metadata_is_kept() -> None:
     metadata = {"cost": 0.04, "texts": ["é", "😀", {"deep": [[1]]}]}
     assert result_of({"outputs": [{"url": "u"}], "metadata": metadata}).metadata == metadata
 
 
-def test_numbers_that_no_database_takes_are_null() -> None:
+def test_numbers_that_a_database_refuses_are_null() -> None:
     body = b'{"outputs": [{"url": "u"}], "metadata": {"a": NaN, "b": -Infinity, "c": 1e999, "d": 1.5, "e": 2}}'
     result = read_result(RESULT, answer(200, body))
     assert isinstance(result, RequestResult)
@@ -468,7 +461,7 @@ READERS: dict[str, tuple[Call, Reader]] = {
 SANE = (Submission, RequestStatus, RequestResult, CancelOutcome, OdiRouterError)
 STATUS_CODES = [100, 200, 202, 204, 302, 400, 401, 402, 403, 404, 405, 408, 409, 418, 422, 425, 429, 500, 503, 599, 999]
 READ_CLOSELY = [200, 202, 404]
-"""Where the body decides."""
+"""Status codes for which the body decides."""
 
 
 def nest(levels: int) -> str:
@@ -575,15 +568,13 @@ def assert_sane(read: Reader, call: Call, body: bytes, status_codes: list[int]) 
 
 @pytest.mark.parametrize(("call", "read"), READERS.values(), ids=READERS)
 @pytest.mark.parametrize("body", NOT_JSON_OBJECTS.values(), ids=NOT_JSON_OBJECTS)
-def test_a_body_that_is_no_json_object_ends_in_an_error_of_ours(call: Call, read: Reader, body: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_an_error_of_ours(call: Call, read: Reader, body: bytes) -> None:
     assert_sane(read, call, body, STATUS_CODES)
 
 
 @pytest.mark.parametrize(("call", "read"), READERS.values(), ids=READERS)
 @pytest.mark.parametrize("value", ODD.values(), ids=ODD)
-def test_an_odd_value_in_any_field_ends_in_an_error_of_ours_or_a_sane_value(
-    call: Call, read: Reader, value: str
-) -> None:
+def test_an_odd_value_in_any_field_is_handled(call: Call, read: Reader, value: str) -> None:
     for field in FIELDS:
         for others in ({}, GOOD):
             assert_sane(read, call, written({**others, field: value}), READ_CLOSELY)
@@ -600,21 +591,19 @@ def test_a_success_that_cannot_be_read_is_unreadable(call: Call, read: Reader, b
 
 
 @pytest.mark.parametrize("odd", ["true", "[]", '"soon"', "NaN", "1e999", "1" + "0" * 400, "null", "{}"])
-def test_what_is_no_number_is_not_told_as_one(odd: str) -> None:
-    body = written(
-        {"status": '"IN_QUEUE"', "queue_position": odd, "progress": odd, "metrics": f'{{"inference_time": {odd}}}'}
-    )
+def test_values_that_are_not_numbers_become_none(odd: str) -> None:
+    body = written({"status": '"IN_QUEUE"', "queue_position": odd, "metrics": f'{{"inference_time": {odd}}}'})
     status = read_status(STATUS, answer(200, body))
-    assert (status.queue_position, status.progress, status.inference_seconds) == (None, None, None)
+    assert (status.queue_position, status.inference_seconds) == (None, None)
 
 
-def test_half_a_character_in_the_vendors_words_can_be_stored() -> None:
+def test_a_lone_surrogate_in_the_vendors_message_is_replaced() -> None:
     status = status_of(status="FAILED", error="A cup \ud83d", error_type="BAD\x00TYPE")
     assert status.failure is not None
     assert (status.failure.message, status.failure.error_type) == ("A cup �", "BAD�TYPE")
 
 
-def test_a_request_that_is_not_known_to_the_service_is_told_apart_from_an_unknown_endpoint() -> None:
+def test_an_unknown_request_and_an_unknown_endpoint_differ() -> None:
     with pytest.raises(RequestNotFoundError):
         read_status(STATUS, answer(404, {"detail": "Request not found"}))
     with pytest.raises(EndpointNotFoundError):

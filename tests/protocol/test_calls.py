@@ -1,4 +1,4 @@
-"""What each call sends."""
+"""The HTTP request of each call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_provider_odirouter.protocol import Answer, Call
 from tests.protocol.exchange import BASE_URL, CANCEL, ENDPOINT, FILE, REQUEST_ID, RESULT, STATUS, SUBMIT
 
 LEAVES_ITS_PLACE = ["", " ", ".", "..", " .. ", "a\\b", "..\\a", "a\nb", "a\r\nHost: b", "a\x00", "a\x7f", "\ud800"]
-"""What no part of a path may be."""
+"""Values that cannot be a segment of a path."""
 
 
 @pytest.mark.parametrize(
@@ -35,38 +35,38 @@ def test_the_default_base_url_is_the_documented_one() -> None:
     assert protocol.DEFAULT_BASE_URL == "https://odirouter.ai/model"
 
 
-def test_urls_are_built_from_the_base_url_that_is_given() -> None:
+def test_urls_are_built_from_the_given_base_url() -> None:
     call = protocol.status("http://127.0.0.1:8080/prefix", "gpt_image_2", "mmsu_1")
     assert call.url == "http://127.0.0.1:8080/prefix/v1/queue/gpt_image_2/requests/mmsu_1/status"
 
 
-def test_a_submit_sends_the_parameters_themselves_without_a_wrapper() -> None:
+def test_a_submit_sends_the_parameters_without_a_wrapper() -> None:
     call = protocol.submit(BASE_URL, ENDPOINT, {"prompt": "A cup", "n": 2, "images": ["QUJD"]}, trace_id="trace-1")
     assert call.body == b'{"prompt":"A cup","n":2,"images":["QUJD"]}'
     assert call.headers == {"Content-Type": "application/json", "X-Request-Id": "trace-1"}
 
 
-def test_a_submit_can_say_anything_in_any_script() -> None:
+def test_a_submit_may_have_text_in_any_script() -> None:
     call = protocol.submit(BASE_URL, ENDPOINT, {"prompt": "Ein „blauer“ Becher 蓝色杯子 ☕"}, trace_id="t")
     assert call.body is not None
     assert json.loads(call.body) == {"prompt": "Ein „blauer“ Becher 蓝色杯子 ☕"}
 
 
 @pytest.mark.parametrize("call", [STATUS, RESULT, CANCEL, FILE], ids=lambda call: call.action)
-def test_only_a_submit_has_a_body_and_headers_of_its_own(call: Call) -> None:
+def test_only_a_submit_has_a_body_and_extra_headers(call: Call) -> None:
     assert (call.body, call.headers) == (None, {})
 
 
 @pytest.mark.parametrize("call", [STATUS, RESULT, CANCEL, FILE], ids=lambda call: call.action)
-def test_a_call_knows_what_it_is_about(call: Call) -> None:
+def test_a_call_has_its_endpoint_and_request_id(call: Call) -> None:
     assert (call.endpoint, call.request_id) == (ENDPOINT, REQUEST_ID)
 
 
-def test_a_submit_is_about_no_request_yet() -> None:
+def test_a_submit_has_no_request_id() -> None:
     assert (SUBMIT.endpoint, SUBMIT.request_id) == (ENDPOINT, None)
 
 
-def test_pictures_do_not_fill_the_log_when_a_call_is_shown() -> None:
+def test_the_repr_of_a_call_does_not_show_the_body() -> None:
     call = protocol.submit(BASE_URL, ENDPOINT, {"images": ["QUJDREVG"]}, trace_id="t")
     assert "QUJDREVG" not in repr(call)
 
@@ -109,16 +109,16 @@ def test_a_request_id_is_quoted_into_one_segment(request_id: str, segment: str) 
 
 @pytest.mark.parametrize("call", [protocol.status, protocol.result, protocol.cancel])
 @pytest.mark.parametrize("request_id", [*LEAVES_ITS_PLACE, "a/b", "../other", "/a", "a/"])
-def test_a_request_id_that_leaves_its_place_in_the_url_is_refused(call: Any, request_id: str) -> None:
+def test_a_request_id_that_would_change_the_path_is_refused(call: Any, request_id: str) -> None:
     with pytest.raises(InvalidParametersError) as caught:
         call(BASE_URL, ENDPOINT, request_id)
     [problem] = caught.value.problems
     assert problem.field == "request_id"
-    assert problem.message == f"{request_id!r} is no request id; it would leave its place in the URL"
+    assert problem.message == f"{request_id!r} is not a request id: it would change the path of the URL"
 
 
 @pytest.mark.parametrize("endpoint", [*LEAVES_ITS_PLACE, "../a", "a/..", "a/../b", "a//b", "/a", "a/", "a/./b"])
-def test_an_endpoint_that_leaves_its_place_in_the_url_is_refused(endpoint: str) -> None:
+def test_an_endpoint_that_would_change_the_path_is_refused(endpoint: str) -> None:
     with pytest.raises(InvalidParametersError) as of_submit:
         protocol.submit(BASE_URL, endpoint, {}, trace_id="t")
     with pytest.raises(InvalidParametersError) as of_status:
@@ -154,12 +154,12 @@ def nested(levels: int) -> dict[str, Any]:
     ],
     ids=["bytes", "set", "nan", "infinity", "tuple as key", "function", "cycle", "too deep"],
 )
-def test_parameters_that_are_no_json_are_refused_before_anything_is_sent(parameters: Any) -> None:
+def test_parameters_that_are_not_json_are_refused(parameters: Any) -> None:
     with pytest.raises(InvalidParametersError) as caught:
         protocol.submit(BASE_URL, ENDPOINT, parameters, trace_id="t")
     [problem] = caught.value.problems
     assert problem.field == "parameters"
-    assert problem.message.startswith("are no JSON object: ")
+    assert problem.message.startswith("are not a JSON object: ")
 
 
 @pytest.mark.parametrize(

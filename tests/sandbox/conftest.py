@@ -18,8 +18,13 @@ EDIT = "/v1/queue/gpt_image_1_edit"
 
 
 @pytest.fixture
+def _paint_once() -> None:
+    """Paint as ever: here, this is what is tested."""
+
+
+@pytest.fixture
 def now() -> list[float]:
-    """The sandbox's clock: its one number is the time."""
+    """The sandbox's clock: a list whose only number is the time."""
     return [1_800_000_000.0]
 
 
@@ -44,7 +49,7 @@ def client(sandbox: Sandbox) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def anybody(sandbox: Sandbox) -> Iterator[httpx.Client]:
+def anonymous(sandbox: Sandbox) -> Iterator[httpx.Client]:
     """A client without a key, as files are fetched."""
     with httpx.Client(transport=sandbox.transport(), base_url="http://sandbox.test") as client:
         yield client
@@ -83,7 +88,7 @@ def edit(client: httpx.Client, pictured: Callable[..., str]) -> Callable[..., ht
 def finished(
     edit: Callable[..., httpx.Response], wait: Callable[[float], None], client: httpx.Client
 ) -> Callable[..., dict[str, Any]]:
-    """Submits a small edit, waits until it is through, and returns its result."""
+    """Submits a small edit, waits until it has ended, and returns its result."""
 
     def run(headers: dict[str, str] | None = None, **parameters: Any) -> dict[str, Any]:
         submission = edit(headers, **parameters).json()

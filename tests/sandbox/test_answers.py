@@ -1,7 +1,8 @@
-"""The shapes of what the service answers when all goes well."""
+"""The forms of the answers to calls that succeed."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,27 +16,27 @@ Edit = Callable[..., httpx.Response]
 Finished = Callable[..., dict[str, Any]]
 
 
-def test_a_submit_may_be_answered_bare(edit: Edit, sandbox: Sandbox) -> None:
+def test_a_submit_can_be_answered_with_id_and_status_only(edit: Edit, sandbox: Sandbox) -> None:
     sandbox.configure(submit_shape="bare")
     body = edit().json()
     assert body == {"request_id": sandbox.requests[0].request_id, "status": "QUEUED"}
 
 
-def test_a_submit_may_be_answered_without_an_id(edit: Edit, sandbox: Sandbox) -> None:
+def test_a_submit_can_be_answered_without_an_id(edit: Edit, sandbox: Sandbox) -> None:
     sandbox.configure(submit_shape="no_id")
     assert "request_id" not in edit().json()
     assert sandbox.paid == 1
 
 
 @pytest.mark.parametrize(("shape", "start"), [("html", "<html>"), ("empty", "")])
-def test_a_submit_may_be_answered_with_no_json(shape: str, start: str, edit: Edit, sandbox: Sandbox) -> None:
+def test_a_submit_can_be_answered_without_json(shape: str, start: str, edit: Edit, sandbox: Sandbox) -> None:
     sandbox.configure(submit_shape=shape)
     answer = edit()
     assert (answer.status_code, answer.text[:6]) == (200, start)
     assert sandbox.paid == 1
 
 
-def test_urls_in_answers_may_name_another_host(edit: Edit, sandbox: Sandbox, client: httpx.Client) -> None:
+def test_urls_in_answers_can_name_another_host(edit: Edit, sandbox: Sandbox, client: httpx.Client) -> None:
     sandbox.configure(answer_origin="https://elsewhere.example")
     body = edit().json()
     assert body["status_url"].startswith("https://elsewhere.example/model/v1/queue/")
@@ -43,9 +44,9 @@ def test_urls_in_answers_may_name_another_host(edit: Edit, sandbox: Sandbox, cli
     assert status["response_url"] == body["response_url"]
 
 
-def test_a_result_lists_its_pictures(finished: Finished, sandbox: Sandbox, anybody: httpx.Client) -> None:
+def test_a_result_lists_its_pictures(finished: Finished, sandbox: Sandbox, anonymous: httpx.Client) -> None:
     result = finished(n=2, output_format="jpeg", prompt="A hill")
-    files = [anybody.get(record["url"]) for record in result["outputs"]]
+    files = [anonymous.get(record["url"]) for record in result["outputs"]]
     assert result["request_id"] == sandbox.requests[0].request_id
     assert result["metadata"] == {"prompt": "A hill"}
     assert [{**record, "url": None} for record in result["outputs"]] == [
@@ -62,16 +63,33 @@ def test_a_result_lists_its_pictures(finished: Finished, sandbox: Sandbox, anybo
     ]
 
 
-def test_a_result_may_come_in_the_other_shape(finished: Finished, sandbox: Sandbox, anybody: httpx.Client) -> None:
+def test_a_result_can_have_the_other_documented_form(
+    finished: Finished, sandbox: Sandbox, anonymous: httpx.Client
+) -> None:
     sandbox.configure(result_shape="output")
     result = finished(n=2)
     contents = [content for item in result["output"] for content in item["content"]]
     assert [content["type"] for content in contents] == ["image", "image"]
-    assert [anybody.get(content["url"]).status_code for content in contents] == [200, 200]
+    assert [anonymous.get(content["url"]).status_code for content in contents] == [200, 200]
     assert "outputs" not in result
 
 
-def test_a_result_may_have_no_url_or_no_list(finished: Finished, sandbox: Sandbox) -> None:
+def test_a_result_can_have_the_shapes_of_other_services(
+    finished: Finished, sandbox: Sandbox, anonymous: httpx.Client
+) -> None:
+    sandbox.configure(result_shape="images")
+    assert [anonymous.get(one["url"]).status_code for one in finished(n=2)["images"]] == [200, 200]
+    sandbox.configure(result_shape="image")
+    assert "type" not in finished()["image"]
+    sandbox.configure(result_shape="b64_json")
+    assert base64.b64decode(finished()["data"][0]["b64_json"]).startswith(b"\x89PNG")
+    sandbox.configure(result_shape="data_url")
+    assert finished()["outputs"][0]["url"].startswith("data:image/png;base64,iVBOR")
+    sandbox.configure(result_shape="relative")
+    assert finished()["outputs"][0]["url"].startswith("/files/")
+
+
+def test_a_result_can_have_no_url_or_no_list(finished: Finished, sandbox: Sandbox) -> None:
     sandbox.configure(result_shape="no_url")
     assert "url" not in finished()["outputs"][0]
     sandbox.configure(result_shape="none")
@@ -94,7 +112,7 @@ def test_a_request_can_bring_its_own_settings(
     assert sandbox.settings.status_words == "documented"
 
 
-def test_a_requests_own_faults_strike_nobody_else(edit: Edit, client: httpx.Client) -> None:
+def test_a_requests_own_faults_apply_to_no_other_request(edit: Edit, client: httpx.Client) -> None:
     own = edit({"x-sandbox-server-errors": "1", "x-sandbox-fault-actions": "status"}).json()["status_url"]
     other = edit().json()["status_url"]
     assert [client.get(url).status_code for url in (other, own, own)] == [200, 503, 200]
@@ -109,7 +127,7 @@ def test_a_requests_own_faults_strike_nobody_else(edit: Edit, client: httpx.Clie
         ("x-sandbox-settings", "[1]", "Extra inputs are not permitted"),
     ],
 )
-def test_bad_settings_of_its_own_are_refused(
+def test_bad_settings_of_one_request_are_refused(
     header: str, value: str, message: str, edit: Edit, sandbox: Sandbox
 ) -> None:
     answer = edit({header: value})

@@ -24,7 +24,7 @@ COMMAND = [sys.executable, "-W", "error", "-m", "airflow_provider_odirouter.sand
 
 @contextmanager
 def started(*options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
-    """Starts the sandbox, and reads its connection from what it prints."""
+    """Starts the sandbox, and reads its connection from its output."""
     with subprocess.Popen(
         [*COMMAND, "--port", "0", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
     ) as process:
@@ -40,7 +40,7 @@ def started(*options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, st
 
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., str]]:
-    """Runs a command line that cannot work, and returns what it says."""
+    """Runs a command line that is refused, and returns its error."""
 
     def run(*options: str) -> str:
         with pytest.raises(SystemExit) as ended:
@@ -54,7 +54,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., str]]:
         signal.signal(number, handler)
 
 
-def test_it_serves_until_it_is_told_to_stop() -> None:
+def test_it_serves_until_sigterm() -> None:
     options = ("--run-seconds", "2-6", "--key", "k", "--no-cancel", "--set", "status_words=lower", "--balance", "1")
     with started(*options) as (process, connection):
         base, headers = connection["host"], {"authorization": f"Bearer {connection['password']}"}
@@ -75,7 +75,7 @@ def test_it_serves_until_it_is_told_to_stop() -> None:
     assert (process.returncode, err) == (0, "")
 
 
-def test_quiet_means_quiet_and_ctrl_c_ends_it() -> None:
+def test_quiet_prints_no_calls_and_ctrl_c_ends_it() -> None:
     with started("--quiet") as (process, connection):
         httpx.get(connection["host"], trust_env=False)
         process.send_signal(signal.SIGINT)
@@ -83,13 +83,13 @@ def test_quiet_means_quiet_and_ctrl_c_ends_it() -> None:
     assert process.returncode == 0
 
 
-def test_a_busy_port_is_said_plainly(refused: Callable[..., str]) -> None:
+def test_the_error_for_a_busy_port_says_what_to_do(refused: Callable[..., str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = str(busy.getsockname()[1])
         assert f"Port {port} is busy. Choose another one with --port" in refused("--port", port)
 
 
-def test_a_forbidden_port_is_said_plainly(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_forbidden_port_names_it(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     def forbid(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
@@ -108,5 +108,7 @@ def test_a_forbidden_port_is_said_plainly(refused: Callable[..., str], monkeypat
         (["--port", "70000"], "a number from 0 to 65535, not 70000"),
     ],
 )
-def test_wrong_options_are_said_plainly(options: list[str], message: str, refused: Callable[..., str]) -> None:
+def test_the_error_for_a_wrong_option_says_what_is_wrong(
+    options: list[str], message: str, refused: Callable[..., str]
+) -> None:
     assert message in refused(*options)

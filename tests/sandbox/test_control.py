@@ -1,4 +1,4 @@
-"""Control over HTTP, and the settings themselves."""
+"""Control over HTTP, and the settings."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from airflow_provider_odirouter.sandbox import Sandbox, SandboxSettings
 Edit = Callable[..., httpx.Response]
 
 
-def test_settings_are_read_and_changed(anybody: httpx.Client, sandbox: Sandbox) -> None:
-    assert anybody.get("/sandbox/settings").json()["run_seconds"] == 8
-    answer = anybody.patch("/sandbox/settings", json={"run_seconds": [2, 6], "fault_actions": ["status"]})
+def test_settings_are_read_and_changed(anonymous: httpx.Client, sandbox: Sandbox) -> None:
+    assert anonymous.get("/sandbox/settings").json()["run_seconds"] == 8
+    answer = anonymous.patch("/sandbox/settings", json={"run_seconds": [2, 6], "fault_actions": ["status"]})
     assert (answer.status_code, answer.json()["run_seconds"]) == (200, [2, 6])
     assert (sandbox.settings.run_seconds, sandbox.settings.queue_seconds) == ((2, 6), 2)
 
@@ -32,45 +32,45 @@ def test_settings_are_read_and_changed(anybody: httpx.Client, sandbox: Sandbox) 
     ],
 )
 def test_bad_settings_are_refused_with_the_reason_and_change_nothing(
-    content: str, reason: str, anybody: httpx.Client, sandbox: Sandbox
+    content: str, reason: str, anonymous: httpx.Client, sandbox: Sandbox
 ) -> None:
     before = sandbox.settings
-    answer = anybody.patch("/sandbox/settings", content=content)
+    answer = anonymous.patch("/sandbox/settings", content=content)
     assert answer.status_code == 422
     assert reason in answer.text
     assert sandbox.settings == before
 
 
-def test_the_journal_is_read_and_cleared(edit: Edit, anybody: httpx.Client, sandbox: Sandbox) -> None:
+def test_the_journal_is_read_and_cleared(edit: Edit, anonymous: httpx.Client, sandbox: Sandbox) -> None:
     edit()
-    (entry,) = anybody.get("/sandbox/journal").json()
+    (entry,) = anonymous.get("/sandbox/journal").json()
     assert (entry["action"], entry["status_code"], entry["body"]["prompt"]) == ("submit", 200, "A blue cup")
     assert entry["user_agent"].startswith("python-httpx")
-    assert anybody.delete("/sandbox/journal").status_code == 204
+    assert anonymous.delete("/sandbox/journal").status_code == 204
     assert sandbox.journal == []
     assert sandbox.paid == 1
 
 
-def test_requests_are_listed_and_forgotten(edit: Edit, anybody: httpx.Client, sandbox: Sandbox) -> None:
+def test_requests_are_listed_until_a_reset(edit: Edit, anonymous: httpx.Client, sandbox: Sandbox) -> None:
     request_id = edit().json()["request_id"]
-    (request,) = anybody.get("/sandbox/requests").json()
+    (request,) = anonymous.get("/sandbox/requests").json()
     assert (request["request_id"], request["state"]) == (request_id, "IN_QUEUE")
-    assert anybody.post("/sandbox/reset").status_code == 204
+    assert anonymous.post("/sandbox/reset").status_code == 204
     assert sandbox.requests == []
 
 
-def test_control_calls_know_their_methods(anybody: httpx.Client) -> None:
-    assert anybody.post("/sandbox/settings").status_code == 405
-    assert anybody.get("/sandbox/reset").status_code == 405
+def test_a_control_call_with_a_wrong_method_is_refused(anonymous: httpx.Client) -> None:
+    assert anonymous.post("/sandbox/settings").status_code == 405
+    assert anonymous.get("/sandbox/reset").status_code == 405
 
 
-def test_faults_and_the_journal_leave_control_alone(anybody: httpx.Client, sandbox: Sandbox) -> None:
+def test_control_calls_do_not_fail_and_are_not_recorded(anonymous: httpx.Client, sandbox: Sandbox) -> None:
     sandbox.configure(hang=True, fault_actions=["submit", "status", "result", "cancel", "file", "other"])
-    assert anybody.get("/sandbox/settings").status_code == 200
+    assert anonymous.get("/sandbox/settings").status_code == 200
     assert sandbox.journal == []
 
 
-def test_settings_are_given_as_an_object_or_by_name() -> None:
+def test_settings_can_be_an_object_or_names() -> None:
     settings = SandboxSettings(run_seconds=1, queue_seconds="2 - 2.5", latency_seconds="1e-3")
     sandbox = Sandbox(settings, run_seconds=3)
     assert sandbox.settings == settings.model_copy(update={"run_seconds": 3})

@@ -1,4 +1,4 @@
-"""What goes wrong on the way, in-process."""
+"""Injected failures of calls, in-process."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def test_the_next_calls_end_in_a_server_error(client: httpx.Client, sandbox: San
     assert statuses(client, 3) == [502, 404, 404]
 
 
-def test_a_server_error_may_be_json(client: httpx.Client, sandbox: Sandbox) -> None:
+def test_a_server_error_can_be_json(client: httpx.Client, sandbox: Sandbox) -> None:
     sandbox.configure(server_errors=1, server_error_status=500, server_error_body="object")
     assert client.get(UNKNOWN).json()["error"]["code"] == "INTERNAL_SERVER_ERROR"
 
 
-def test_other_settings_do_not_start_a_countdown_anew(client: httpx.Client, sandbox: Sandbox) -> None:
+def test_other_settings_do_not_restart_a_countdown(client: httpx.Client, sandbox: Sandbox) -> None:
     sandbox.configure(server_errors=1)
     assert statuses(client, 1) == [503]
     sandbox.configure(run_seconds=1)
@@ -42,14 +42,14 @@ def test_other_settings_do_not_start_a_countdown_anew(client: httpx.Client, sand
     assert statuses(client, 3) == [503] * 3
 
 
-def test_server_errors_may_last_for_a_while(client: httpx.Client, wait: Wait, sandbox: Sandbox) -> None:
+def test_server_errors_can_last_some_seconds(client: httpx.Client, wait: Wait, sandbox: Sandbox) -> None:
     sandbox.configure(server_error_seconds=5)
     assert statuses(client, 2) == [503, 503]
     wait(5)
     assert statuses(client, 1) == [404]
 
 
-def test_server_errors_may_come_at_random_the_same_again_for_a_seed(client: httpx.Client, sandbox: Sandbox) -> None:
+def test_random_server_errors_are_the_same_for_the_same_seed(client: httpx.Client, sandbox: Sandbox) -> None:
     sandbox.configure(server_error_rate=0.5, seed=3)
     first = statuses(client, 20)
     sandbox.configure(seed=3)
@@ -57,20 +57,20 @@ def test_server_errors_may_come_at_random_the_same_again_for_a_seed(client: http
     assert statuses(client, 20) == first
 
 
-def test_faults_strike_chosen_calls_only(edit: Edit, client: httpx.Client, sandbox: Sandbox) -> None:
+def test_faults_apply_to_the_chosen_calls_only(edit: Edit, client: httpx.Client, sandbox: Sandbox) -> None:
     sandbox.configure(server_errors=1, fault_actions={"status"})
     submission = edit()
     assert submission.status_code == 200
     assert statuses(client, 2) == [503, 404]
 
 
-def test_a_submit_that_ends_in_a_server_error_was_not_paid(edit: Edit, sandbox: Sandbox) -> None:
+def test_a_submit_that_ends_in_a_server_error_is_not_paid(edit: Edit, sandbox: Sandbox) -> None:
     sandbox.configure(server_errors=1)
     assert edit().status_code == 503
     assert sandbox.paid == 0
 
 
-def test_a_submit_whose_answer_is_lost_was_paid(edit: Edit, sandbox: Sandbox) -> None:
+def test_a_submit_with_a_lost_answer_is_paid(edit: Edit, sandbox: Sandbox) -> None:
     sandbox.configure(server_errors=1, fault_after_effect=True)
     assert edit().status_code == 503
     assert (sandbox.paid, len(sandbox.alive)) == (1, 1)
@@ -113,13 +113,13 @@ def test_a_call_hangs(after_effect: bool, edit: Edit, sandbox: Sandbox) -> None:
     assert sandbox.paid == int(after_effect)
 
 
-def test_calls_may_be_redirected(client: httpx.Client, sandbox: Sandbox) -> None:
+def test_calls_can_be_redirected(client: httpx.Client, sandbox: Sandbox) -> None:
     sandbox.configure(redirect_to="https://elsewhere.example/model")
     answer = client.get(UNKNOWN)
     assert (answer.status_code, answer.headers["location"]) == (307, "https://elsewhere.example/model")
 
 
-def test_answers_take_their_time(sandbox: Sandbox) -> None:
+def test_answers_are_delayed_by_the_latency(sandbox: Sandbox) -> None:
     slept: list[float] = []
     sandbox.configure(latency_seconds=(2, 3))
     with httpx.Client(transport=sandbox.transport(slept.append), base_url="http://sandbox.test/model") as client:

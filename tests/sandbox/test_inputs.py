@@ -104,22 +104,22 @@ def test_a_url_that_takes_too_long_fails_the_request(
     assert "took longer than 5 seconds" in ended(images=[f"{web}/coffee.png"])["error"]
 
 
-def test_a_fetched_mask_has_to_fit_too(web: str, ended: Callable[..., dict[str, Any]]) -> None:
+def test_a_fetched_mask_must_have_the_size_of_its_picture(web: str, ended: Callable[..., dict[str, Any]]) -> None:
     status = ended(images=[f"{web}/coffee.png"], mask=f"{web}/coffee-mask-wrong-size.png")
     assert status["error"] == "mask: is 300x200, the image is 600x400"
 
 
-def test_a_url_elsewhere_gets_a_stand_in(
-    finished: Callable[..., dict[str, Any]], anybody: httpx.Client, pictured: Callable[..., str]
+def test_a_url_on_another_machine_gets_a_stand_in(
+    finished: Callable[..., dict[str, Any]], anonymous: httpx.Client, pictured: Callable[..., str]
 ) -> None:
     urls = ["https://example.com/a.png?size=1", "https://example.com/b.png"]
-    contents = [anybody.get(finished(images=[url])["outputs"][0]["url"]).content for url in urls]
+    contents = [anonymous.get(finished(images=[url])["outputs"][0]["url"]).content for url in urls]
     assert contents[0] != contents[1]
     masked = finished(images=urls, mask=pictured("png", "RGBA"))["outputs"][0]
     assert (masked["width"], masked["height"]) == (1024, 1024)
 
 
-def test_a_url_elsewhere_can_be_fetched_too(
+def test_a_url_on_another_machine_is_fetched_if_configured(
     web: str, finished: Callable[..., dict[str, Any]], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airflow_provider_odirouter.sandbox.inputs.is_loopback", lambda _: False)
@@ -128,7 +128,7 @@ def test_a_url_elsewhere_can_be_fetched_too(
     assert finished(images=[f"{web}/moved"])["outputs"][0]["width"] == 600
 
 
-def test_one_requests_result_can_be_the_next_ones_input(
+def test_a_result_can_be_the_input_of_the_next_request(
     finished: Callable[..., dict[str, Any]], encoded: Callable[[str], str], wait: Wait
 ) -> None:
     url = finished(images=[encoded("chelsea.png")])["outputs"][0]["url"]
@@ -137,7 +137,7 @@ def test_one_requests_result_can_be_the_next_ones_input(
     assert finished(images=[url])["outputs"][0]["width"] == 1024
 
 
-def test_a_request_that_fails_anyway_fetches_nothing(
+def test_a_request_that_is_set_to_fail_fetches_nothing(
     web: str, ended: Callable[..., dict[str, Any]], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airflow_provider_odirouter.sandbox.studio.fetch", None)

@@ -1,4 +1,4 @@
-"""What the sandbox remembers of the calls."""
+"""The sandbox's record of the calls."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox, journal
 EDIT = "/v1/queue/gpt_image_1_edit"
 
 
-def test_every_call_is_written_down(
+def test_every_call_is_recorded(
     edit: Callable[..., httpx.Response],
     client: httpx.Client,
-    anybody: httpx.Client,
+    anonymous: httpx.Client,
     sandbox: Sandbox,
     wait: Callable[[float], None],
     now: list[float],
@@ -27,8 +27,8 @@ def test_every_call_is_written_down(
     client.get(f"{EDIT}/requests/{request_id}/status", params={"logs": 1})
     result = client.get(f"{EDIT}/requests/{request_id}/response").json()
     client.put(f"{EDIT}/requests/{request_id}/cancel")
-    anybody.get(result["outputs"][0]["url"])
-    anybody.get("/model/v1/nothing", headers={"authorization": "Bearer wrong"})
+    anonymous.get(result["outputs"][0]["url"])
+    anonymous.get("/model/v1/nothing", headers={"authorization": "Bearer wrong"})
     entries = sandbox.journal
     assert [(entry.action, entry.status_code) for entry in entries] == [
         ("submit", 200),
@@ -47,7 +47,7 @@ def test_every_call_is_written_down(
     assert entries[0].user_agent == "me/1"
 
 
-def test_the_key_is_blackened(client: httpx.Client, sandbox: Sandbox) -> None:
+def test_the_key_is_masked(client: httpx.Client, sandbox: Sandbox) -> None:
     client.get("/", headers={"x-copy": "key=sandbox-key"})
     assert "sandbox-key" not in str(sandbox.journal)
 
@@ -74,7 +74,7 @@ def test_the_journal_keeps_the_latest_calls_only() -> None:
     assert len(kept.read()) == 100_000
 
 
-def test_the_journal_can_be_read_while_it_is_written(sandbox: Sandbox, client: httpx.Client) -> None:
+def test_the_journal_can_be_read_during_calls(sandbox: Sandbox, client: httpx.Client) -> None:
     writers = [threading.Thread(target=lambda: [client.get("/") for _ in range(50)]) for _ in range(2)]
     for writer in writers:
         writer.start()
@@ -83,19 +83,19 @@ def test_the_journal_can_be_read_while_it_is_written(sandbox: Sandbox, client: h
     assert len(sandbox.journal) == 100
 
 
-def test_a_listener_is_told_of_each_call() -> None:
-    heard: list[JournalEntry] = []
-    sandbox = Sandbox(on_call=heard.append)
+def test_on_call_receives_each_entry() -> None:
+    received: list[JournalEntry] = []
+    sandbox = Sandbox(on_call=received.append)
     with httpx.Client(transport=sandbox.transport()) as client:
         client.get("http://sandbox.test/model")
-    assert heard == sandbox.journal
+    assert received == sandbox.journal
 
 
-def test_a_calls_journal_needs_no_body(client: httpx.Client, sandbox: Sandbox) -> None:
+def test_a_call_with_a_broken_body_is_recorded(client: httpx.Client, sandbox: Sandbox) -> None:
     client.post(EDIT, content=b"no json")
     assert sandbox.journal[0].body is None
 
 
 @pytest.mark.parametrize("value", ["short", "A sentence of many words. " * 20, 7, None])
-def test_what_is_no_picture_is_not_abbreviated(value: object) -> None:
+def test_only_pictures_are_abbreviated(value: object) -> None:
     assert journal.abbreviate({"key": [value]}) == {"key": [value]}

@@ -1,4 +1,4 @@
-"""The service's own look at the parameters of ``gpt_image_1_edit``."""
+"""The service's own checks of the parameters of ``gpt_image_1_edit``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Edit = Callable[..., httpx.Response]
         {"something_new": {"anything": 1}},
     ],
 )
-def test_what_the_rules_allow_is_accepted(accepted: dict[str, Any], edit: Edit) -> None:
+def test_valid_parameters_are_accepted(accepted: dict[str, Any], edit: Edit) -> None:
     assert edit(**accepted).status_code == 200
 
 
@@ -69,7 +69,7 @@ def test_what_the_rules_allow_is_accepted(accepted: dict[str, Any], edit: Edit) 
         ({"background": "transparent", "output_format": "jpeg"}, "background: transparent needs png or webp"),
     ],
 )
-def test_what_breaks_a_rule_is_refused(refused: dict[str, Any], message: str, edit: Edit, sandbox: Sandbox) -> None:
+def test_invalid_parameters_are_refused(refused: dict[str, Any], message: str, edit: Edit, sandbox: Sandbox) -> None:
     answer = edit(**refused)
     assert (answer.status_code, answer.json()["error"]["message"]) == (422, message)
     assert sandbox.paid == 0
@@ -81,7 +81,7 @@ def test_all_broken_rules_are_named_at_once(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["coffee.png", "rocket.jpg"])
-def test_photographs_are_taken(name: str, edit: Edit, encoded: Callable[[str], str]) -> None:
+def test_photographs_are_accepted(name: str, edit: Edit, encoded: Callable[[str], str]) -> None:
     assert edit(images=[encoded(name)]).status_code == 200
 
 
@@ -93,17 +93,19 @@ def test_photographs_are_taken(name: str, edit: Edit, encoded: Callable[[str], s
         ("coffee-mask-wrong-size.png", "mask: is 300x200, the image is 600x400"),
     ],
 )
-def test_a_mask_has_to_fit_its_picture(mask: str, message: str, edit: Edit, encoded: Callable[[str], str]) -> None:
+def test_a_mask_must_have_alpha_and_the_size_of_its_picture(
+    mask: str, message: str, edit: Edit, encoded: Callable[[str], str]
+) -> None:
     answer = edit(images=[encoded("coffee.png"), encoded("rocket.jpg")], mask=encoded(mask))
     assert answer.json().get("error", {}).get("message", "") == message
 
 
-def test_a_mask_has_to_have_its_pictures_format(edit: Edit, pictured: Callable[..., str]) -> None:
+def test_a_mask_must_have_the_format_of_its_picture(edit: Edit, pictured: Callable[..., str]) -> None:
     answer = edit(mask=pictured("webp", "RGBA"))
     assert answer.json()["error"]["message"] == "mask: is WEBP, the image is PNG"
 
 
-def test_a_mask_for_a_url_is_checked_on_its_own(edit: Edit, pictured: Callable[..., str]) -> None:
+def test_a_mask_for_a_url_is_checked_without_the_picture(edit: Edit, pictured: Callable[..., str]) -> None:
     assert edit(images=[URL], mask=pictured("webp", "RGBA")).status_code == 200
     assert edit(images=[URL], mask=pictured("webp", "RGB")).status_code == 422
 

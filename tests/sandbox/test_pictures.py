@@ -21,12 +21,12 @@ Painted = Callable[..., list[Image.Image]]
 
 
 @pytest.fixture
-def painted(finished: Callable[..., dict[str, Any]], anybody: httpx.Client, encoded: Callable[[str], str]) -> Painted:
-    """Edits the cup of coffee, and opens what comes back."""
+def painted(finished: Callable[..., dict[str, Any]], anonymous: httpx.Client, encoded: Callable[[str], str]) -> Painted:
+    """Edits the photograph of the coffee, and opens the outputs."""
 
     def run(**parameters: Any) -> list[Image.Image]:
         outputs = finished(**{"images": [encoded("coffee.png")], **parameters})["outputs"]
-        pictures: list[Image.Image] = [Image.open(BytesIO(anybody.get(output["url"]).content)) for output in outputs]
+        pictures: list[Image.Image] = [Image.open(BytesIO(anonymous.get(output["url"]).content)) for output in outputs]
         assert [picture.size for picture in pictures] == [(o["width"], o["height"]) for o in outputs]
         return pictures
 
@@ -49,7 +49,7 @@ def test_the_same_prompt_paints_the_same_picture(painted: Painted) -> None:
     assert painted()[0].tobytes() == painted()[0].tobytes()
 
 
-def test_other_prompts_and_other_numbers_look_different(painted: Painted) -> None:
+def test_pictures_of_other_prompts_and_numbers_differ(painted: Painted) -> None:
     pictures = [*painted(n=5), *painted(prompt="A teapot")]
     for i, picture in enumerate(pictures):
         assert all(difference(picture, other) > 5 for other in pictures[:i])
@@ -112,7 +112,9 @@ def test_a_transparent_background_fades_out(output_format: str, painted: Painted
     assert (alpha.getpixel((0, 0)), alpha.getpixel((300, 200))) == (0, 255)
 
 
-def test_a_transparent_background_leaves_the_masked_part_alone(painted: Painted, encoded: Callable[[str], str]) -> None:
+def test_a_transparent_background_does_not_change_the_masked_part(
+    painted: Painted, encoded: Callable[[str], str]
+) -> None:
     (picture,) = painted(background="transparent", mask=encoded("coffee-mask.png"))
     assert picture.getpixel((0, 0)) == (*_pixel(COFFEE, (0, 0)), 255)
     assert picture.getchannel("A").getpixel((152, 205)) == 0
@@ -142,11 +144,11 @@ def test_every_kind_of_input_is_edited(
     assert picture.size == (40, 30)
 
 
-def test_a_photograph_taken_sideways_stands_upright(painted: Painted, pictured: Callable[..., str]) -> None:
+def test_a_photograph_is_rotated_by_its_orientation(painted: Painted, pictured: Callable[..., str]) -> None:
     assert painted(images=[pictured(exif=_sideways())])[0].size == (30, 40)
 
 
-def test_a_mask_turns_along_with_its_photograph(painted: Painted, pictured: Callable[..., str]) -> None:
+def test_a_mask_is_rotated_like_its_photograph(painted: Painted, pictured: Callable[..., str]) -> None:
     mask = Image.new("RGBA", (40, 30), (0, 0, 0, 255))
     mask.paste((0, 0, 0, 0), (0, 0, 10, 30))
     (picture,) = painted(images=[pictured(exif=_sideways())], mask=_base64(mask))
@@ -171,12 +173,12 @@ def test_a_picture_of_one_pixel_is_edited(painted: Painted, pictured: Callable[.
     assert picture.size == (1, 1)
 
 
-def test_a_picture_is_marked_as_the_sandboxs_work(painted: Painted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_has_a_label_of_the_sandbox(painted: Painted, monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow_provider_odirouter.sandbox import styles
 
     marked = painted()[0]
     monkeypatch.setattr(styles, "label", lambda *_: None)
-    monkeypatch.setattr("airflow_provider_odirouter.sandbox.studio._KEPT", 0)
+    monkeypatch.setattr("airflow_provider_odirouter.sandbox.studio._MAX_KEPT", 0)
     plain = painted()[0]
     box = ImageChops.difference(marked.convert("RGB"), plain.convert("RGB")).getbbox()
     assert box is not None

@@ -1,4 +1,4 @@
-"""Requests on their way through the queue."""
+"""Requests in the queue: states, results, cancels."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_request_waits_runs_and_completes(edit: Edit, wait: Wait, client: http
     assert "error_type" not in completed
 
 
-def test_a_result_is_202_with_the_status_until_the_request_is_through(
+def test_a_result_is_202_with_the_status_until_the_request_has_ended(
     edit: Edit, wait: Wait, client: httpx.Client
 ) -> None:
     submission = edit()
@@ -73,7 +73,7 @@ def test_the_sandbox_knows_which_requests_are_alive(edit: Edit, wait: Wait, sand
     assert (sandbox.requests, sandbox.journal, sandbox.paid) == ([], [], 0)
 
 
-def test_times_from_a_range_are_the_same_again_for_the_same_seed(pictured: Callable[..., str]) -> None:
+def test_random_times_are_the_same_for_the_same_seed(pictured: Callable[..., str]) -> None:
     def ends(seed: int) -> list[float]:
         sandbox = Sandbox(clock=lambda: 0, run_seconds=(2, 6), queue_seconds="1-2", seed=seed)
         with httpx.Client(transport=sandbox.transport(), base_url="http://sandbox.test/model") as client:
@@ -98,7 +98,7 @@ def test_times_from_a_range_are_the_same_again_for_the_same_seed(pictured: Calla
         ("failed", ["IN_QUEUE", "IN_PROGRESS", "FAILED"]),
     ],
 )
-def test_states_come_in_other_words(
+def test_states_can_have_other_words(
     words: str, expected: list[str], edit: Edit, wait: Wait, client: httpx.Client, sandbox: Sandbox
 ) -> None:
     sandbox.configure(status_words=words, error_type="INFERENCE_TIMEOUT")
@@ -111,7 +111,7 @@ def test_states_come_in_other_words(
 
 
 @pytest.mark.parametrize(("words", "expected"), [("failed", "CANCELED"), ("cancelled", "CANCELLED")])
-def test_a_cancelled_request_may_have_a_terminal_word(
+def test_a_cancelled_request_can_have_its_own_state(
     words: str, expected: str, edit: Edit, client: httpx.Client, sandbox: Sandbox
 ) -> None:
     sandbox.configure(status_words=words)
@@ -129,7 +129,7 @@ def test_a_cancelled_request_may_have_a_terminal_word(
         ("absent", {}),
     ],
 )
-def test_a_failed_request_completes_with_an_error_in_each_shape(
+def test_a_failed_request_completes_with_an_error_in_each_form(
     shape: str, error: dict[str, Any], edit: Edit, wait: Wait, client: httpx.Client, sandbox: Sandbox
 ) -> None:
     sandbox.configure(error_type="CONTENT_BLOCKED", error_message="No cats.", error_shape=shape)
@@ -146,7 +146,7 @@ def test_a_failed_request_completes_with_an_error_in_each_shape(
     assert (result.status_code, result.json()) == (422, status)
 
 
-def test_only_requests_submitted_meanwhile_fail(edit: Edit, wait: Wait, sandbox: Sandbox) -> None:
+def test_only_requests_submitted_with_error_type_fail(edit: Edit, wait: Wait, sandbox: Sandbox) -> None:
     edit()
     sandbox.configure(error_type="INFERENCE_FAILURE", fail_first=2)
     for _ in range(3):
@@ -180,14 +180,14 @@ def test_a_cancel_in_the_queue_costs_no_inference(edit: Edit, client: httpx.Clie
     assert client.get(path(submission, "status")).json()["metrics"] == {"inference_time": 0}
 
 
-def test_a_cancel_comes_too_late_for_a_completed_request(edit: Edit, wait: Wait, client: httpx.Client) -> None:
+def test_a_cancel_of_a_completed_request_is_refused(edit: Edit, wait: Wait, client: httpx.Client) -> None:
     submission = edit()
     wait(10)
     answer = client.put(path(submission, "cancel"))
     assert (answer.status_code, answer.json()) == (400, {"status": "ALREADY_COMPLETED"})
 
 
-def test_a_slow_cancel_can_lose_the_race(edit: Edit, wait: Wait, client: httpx.Client, sandbox: Sandbox) -> None:
+def test_a_slow_cancel_can_come_after_the_end(edit: Edit, wait: Wait, client: httpx.Client, sandbox: Sandbox) -> None:
     sandbox.configure(cancel_seconds=3)
     lost, won = edit(), edit()
     client.put(path(won, "cancel"))
@@ -208,7 +208,7 @@ def test_cancelling_can_be_unsupported(edit: Edit, client: httpx.Client, sandbox
 
 
 def test_an_unknown_request_is_not_found(edit: Edit, client: httpx.Client) -> None:
-    unknown = f"{EDIT}/requests/mmsu_nobody"
+    unknown = f"{EDIT}/requests/mmsu_unknown"
     other = path(edit(), "status", endpoint="gpt_image_2")
     for url in (f"{unknown}/status", f"{unknown}/response", other):
         answer = client.get(url)
@@ -217,7 +217,7 @@ def test_an_unknown_request_is_not_found(edit: Edit, client: httpx.Client) -> No
     assert (answer.status_code, answer.json()) == (404, {"status": "NOT_FOUND"})
 
 
-def test_a_request_may_be_found_a_moment_after_its_submit(
+def test_a_request_can_be_unknown_for_some_seconds_after_its_submit(
     edit: Edit, wait: Wait, client: httpx.Client, sandbox: Sandbox
 ) -> None:
     sandbox.configure(not_found_seconds=1)
@@ -227,14 +227,14 @@ def test_a_request_may_be_found_a_moment_after_its_submit(
     assert client.get(path(submission, "status")).status_code == 200
 
 
-def test_only_the_latest_requests_are_remembered(edit: Edit, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_odirouter.sandbox.engine._REMEMBERED", 2)
+def test_only_the_latest_requests_are_kept(edit: Edit, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_odirouter.sandbox.engine._MAX_REQUESTS", 2)
     ids = [edit().json()["request_id"] for _ in range(3)]
     assert [request.request_id for request in sandbox.requests] == ids[1:]
     assert sandbox.paid == 3
 
 
-def test_other_models_take_any_parameters(wait: Wait, client: httpx.Client, pictured: Callable[..., str]) -> None:
+def test_other_models_accept_any_parameters(wait: Wait, client: httpx.Client, pictured: Callable[..., str]) -> None:
     body = {"prompt": 7, "n": 2, "size": "64x48", "output_format": "webp", "image_url": pictured(), "images": [3]}
     submission = client.post("/v1/queue/free-nano-banana-2", json=body)
     wait(10)
@@ -242,7 +242,7 @@ def test_other_models_take_any_parameters(wait: Wait, client: httpx.Client, pict
     assert [(o["width"], o["height"], o["content_type"]) for o in outputs] == [(64, 48, "image/webp")] * 2
 
 
-def test_other_models_invent_a_picture_without_an_input(wait: Wait, client: httpx.Client) -> None:
+def test_other_models_make_a_picture_without_an_input(wait: Wait, client: httpx.Client) -> None:
     submission = client.post("/v1/queue/kling-v1-image", json={"prompt": "A hill", "n": "many"})
     wait(10)
     outputs = client.get(path(submission, "response", "kling-v1-image")).json()["outputs"]

@@ -1,4 +1,4 @@
-"""What the service refuses, and in which words."""
+"""Which calls the service refuses, and with which answers."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ Wait = Callable[[float], None]
 
 
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer wrong"}, {"authorization": "sandbox-key"}])
-def test_nobody_is_let_in_without_the_key(headers: dict[str, str], anybody: httpx.Client, sandbox: Sandbox) -> None:
-    answer = anybody.post(f"/model{EDIT}", json={}, headers={"x-request-id": "mine", **headers})
+def test_a_call_without_the_key_is_refused(headers: dict[str, str], anonymous: httpx.Client, sandbox: Sandbox) -> None:
+    answer = anonymous.post(f"/model{EDIT}", json={}, headers={"x-request-id": "mine", **headers})
     assert answer.status_code == 401
     assert answer.json()["error"]["code"] == "UNAUTHORIZED"
     assert answer.json()["request_id"] == "mine"
     assert sandbox.paid == 0
 
 
-def test_another_key_can_be_chosen(anybody: httpx.Client, sandbox: Sandbox) -> None:
+def test_another_key_can_be_chosen(anonymous: httpx.Client, sandbox: Sandbox) -> None:
     sandbox.configure(api_key="other")
     headers = {"authorization": "Bearer other"}
-    assert anybody.get(f"/model{EDIT}/requests/x/status", headers=headers).status_code == 404
+    assert anonymous.get(f"/model{EDIT}/requests/x/status", headers=headers).status_code == 404
 
 
 def test_an_unknown_model_is_not_found(client: httpx.Client, sandbox: Sandbox) -> None:
@@ -83,13 +83,13 @@ def test_a_wrong_method_is_not_allowed(method: str, path: str, allowed: str, cli
     assert answer.headers["allow"] == allowed
 
 
-def test_other_paths_are_not_found(anybody: httpx.Client) -> None:
-    assert anybody.get("/").status_code == 404
-    assert anybody.get("/sandbox/nothing").status_code == 404
+def test_other_paths_are_not_found(anonymous: httpx.Client) -> None:
+    assert anonymous.get("/").status_code == 404
+    assert anonymous.get("/sandbox/nothing").status_code == 404
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
-def test_a_submit_has_to_be_a_json_object(content: bytes, client: httpx.Client) -> None:
+def test_a_submit_must_be_a_json_object(content: bytes, client: httpx.Client) -> None:
     assert client.post(EDIT, content=content).status_code == 400
 
 
@@ -104,14 +104,14 @@ def test_a_submit_has_to_be_a_json_object(content: bytes, client: httpx.Client) 
         ("message", {"message": "MESSAGE"}),
     ],
 )
-def test_a_refusal_comes_in_each_body(body: str, expected: dict[str, Any], edit: Edit, sandbox: Sandbox) -> None:
+def test_a_refusal_has_the_configured_body(body: str, expected: dict[str, Any], edit: Edit, sandbox: Sandbox) -> None:
     sandbox.configure(error_body=body)
     answer = edit({"x-request-id": "mine"}, n=11)
     assert answer.status_code == 422
     assert json.loads(answer.text.replace("n: must be an integer from 1 to 10", "MESSAGE")) == expected
 
 
-def test_a_refusal_may_be_no_json_at_all(edit: Edit, sandbox: Sandbox) -> None:
+def test_a_refusal_can_be_html_or_empty(edit: Edit, sandbox: Sandbox) -> None:
     sandbox.configure(error_body="html", rejection_status=400)
     page = edit(n=11)
     sandbox.configure(error_body="empty")
@@ -121,7 +121,7 @@ def test_a_refusal_may_be_no_json_at_all(edit: Edit, sandbox: Sandbox) -> None:
     assert (empty.status_code, empty.content) == (400, b"")
 
 
-def test_submits_spend_the_balance_until_it_is_gone(edit: Edit, sandbox: Sandbox) -> None:
+def test_submits_spend_the_balance_until_it_is_used_up(edit: Edit, sandbox: Sandbox) -> None:
     sandbox.configure(balance=5, price=2)
     assert [edit().status_code for _ in range(3)] == [200, 200, 402]
     assert (sandbox.paid, sandbox.balance) == (2, 1)
@@ -131,7 +131,7 @@ def test_submits_spend_the_balance_until_it_is_gone(edit: Edit, sandbox: Sandbox
     assert edit().status_code == 200
 
 
-def test_no_balance_comes_in_two_shapes(edit: Edit, sandbox: Sandbox) -> None:
+def test_a_used_up_balance_has_two_answers(edit: Edit, sandbox: Sandbox) -> None:
     sandbox.configure(balance=0)
     answer = edit()
     sandbox.configure(no_balance_shape="403")
@@ -141,7 +141,7 @@ def test_no_balance_comes_in_two_shapes(edit: Edit, sandbox: Sandbox) -> None:
     assert (other.status_code, other.json()["error"]["message"]) == (403, "insufficient balance")
 
 
-def test_too_many_calls_are_told_when_to_come_back(
+def test_calls_beyond_the_rate_limit_get_429_with_retry_after(
     edit: Edit, wait: Wait, client: httpx.Client, sandbox: Sandbox
 ) -> None:
     sandbox.configure(rate_limit=2)
@@ -156,7 +156,7 @@ def test_too_many_calls_are_told_when_to_come_back(
     assert sandbox.paid == 2
 
 
-def test_a_limit_may_be_less_than_one_call_a_second(edit: Edit, wait: Wait, sandbox: Sandbox) -> None:
+def test_a_rate_limit_can_be_below_one_call_per_second(edit: Edit, wait: Wait, sandbox: Sandbox) -> None:
     sandbox.configure(rate_limit=0.1)
     assert edit().status_code == 200
     wait(7)
@@ -165,7 +165,37 @@ def test_a_limit_may_be_less_than_one_call_a_second(edit: Edit, wait: Wait, sand
     assert edit().status_code == 200
 
 
-def test_retry_after_may_be_a_date_or_absent(edit: Edit, now: list[float], sandbox: Sandbox) -> None:
+def test_a_submit_beyond_the_limit_of_live_requests_gets_429_and_is_not_paid(
+    edit: Edit, wait: Wait, client: httpx.Client, sandbox: Sandbox
+) -> None:
+    sandbox.configure(max_alive=2, queue_seconds=1, run_seconds=3)
+    request_ids = [edit().json()["request_id"] for _ in range(2)]
+    refused = edit()
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    assert refused.json()["error"]["code"] == "RATE_LIMIT_EXCEEDED"
+    assert client.get(f"{EDIT}/requests/{request_ids[0]}/status").status_code == 200
+    assert sandbox.paid == 2
+    client.put(f"{EDIT}/requests/{request_ids[0]}/cancel")
+    assert [edit().status_code, edit().status_code] == [200, 429]
+    wait(4)
+    assert [edit().status_code, edit().status_code, edit().status_code] == [200, 200, 429]
+    sandbox.configure(max_alive=None)
+    assert edit().status_code == 200
+
+
+def test_the_limit_of_live_requests_has_the_same_forms_of_retry_after(
+    edit: Edit, now: list[float], sandbox: Sandbox
+) -> None:
+    sandbox.configure(max_alive=1, retry_after_form="date")
+    edit()
+    assert parsedate_to_datetime(edit().headers["retry-after"]).timestamp() == now[0] + 1
+    sandbox.configure(retry_after_form="absent")
+    refused = edit()
+    assert refused.status_code == 429
+    assert "retry-after" not in refused.headers
+
+
+def test_retry_after_can_be_a_date_or_absent(edit: Edit, now: list[float], sandbox: Sandbox) -> None:
     sandbox.configure(rate_limit=1, retry_after_form="date")
     edit()
     date = edit().headers["retry-after"]

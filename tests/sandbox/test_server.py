@@ -42,7 +42,9 @@ def file_url(http: httpx.Client) -> str:
     return str(http.get(submission["response_url"]).json()["outputs"][0]["url"])
 
 
-def test_a_request_goes_all_the_way(http: httpx.Client, server: SandboxServer, encoded: Callable[[str], str]) -> None:
+def test_a_request_goes_from_submit_to_file(
+    http: httpx.Client, server: SandboxServer, encoded: Callable[[str], str]
+) -> None:
     body = {"prompt": "A blue cup", "images": [encoded("coffee.png")] * 4, "mask": encoded("coffee-mask.png")}
     submission = http.post("/v1/queue/gpt_image_1_edit", json=body).json()
     assert submission["status_url"].startswith(f"{server.base_url}/v1/queue/gpt_image_1_edit/requests/mmsu_")
@@ -74,7 +76,7 @@ def test_a_connection_breaks_as_it_does_in_process(
     assert [entry.status_code for entry in here.journal] == [None, 404]
 
 
-def test_a_call_hangs_until_the_caller_hangs_up(http: httpx.Client, here: Sandbox, server: SandboxServer) -> None:
+def test_a_call_hangs_until_the_caller_disconnects(http: httpx.Client, here: Sandbox, server: SandboxServer) -> None:
     idle = len(asyncio.all_tasks(server._loop))
     here.configure(hang=True)
     with pytest.raises(httpx.ReadTimeout):
@@ -98,8 +100,8 @@ def test_the_server_stops_while_calls_hang(here: Sandbox) -> None:
     caller.close()
 
 
-def test_a_hanging_call_does_not_hold_up_others(here: Sandbox, server: SandboxServer) -> None:
-    async def look() -> list[int]:
+def test_a_hanging_call_does_not_delay_others(here: Sandbox, server: SandboxServer) -> None:
+    async def poll() -> list[int]:
         async with httpx.AsyncClient(base_url=server.base_url, headers=KEY, trust_env=False) as client:
             here.configure(hang=True, fault_actions=["result"])
             hanging = asyncio.create_task(client.get(UNKNOWN.replace("status", "response")))
@@ -107,7 +109,7 @@ def test_a_hanging_call_does_not_hold_up_others(here: Sandbox, server: SandboxSe
             hanging.cancel()
             return codes
 
-    assert asyncio.run(look()) == [404] * 3
+    assert asyncio.run(poll()) == [404] * 3
 
 
 def test_latency_is_real(http: httpx.Client, here: Sandbox) -> None:
@@ -117,7 +119,7 @@ def test_latency_is_real(http: httpx.Client, here: Sandbox) -> None:
     assert time.monotonic() - start >= 0.1
 
 
-def test_an_endless_file_ends_with_the_caller(file_url: str, http: httpx.Client, here: Sandbox) -> None:
+def test_an_endless_file_stops_when_the_caller_disconnects(file_url: str, http: httpx.Client, here: Sandbox) -> None:
     here.configure(file_fault="endless")
     received = 0
     with httpx.stream("GET", file_url, trust_env=False) as answer:
@@ -147,7 +149,7 @@ def test_control_works_over_the_socket(server: SandboxServer, here: Sandbox) -> 
     assert answer.json()["balance"] == here.balance == 3
 
 
-def test_many_threads_pay_once_each(http: httpx.Client, here: Sandbox) -> None:
+def test_submits_from_many_threads_are_paid_once_each(http: httpx.Client, here: Sandbox) -> None:
     here.configure(balance=50)
     with ThreadPoolExecutor(8) as threads:
         codes = list(threads.map(lambda _: http.post(MODEL, json={}).status_code, range(60)))
@@ -160,12 +162,12 @@ def test_a_busy_port_is_an_error(server: SandboxServer) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.com", ""])
-def test_only_loopback_is_served(host: str) -> None:
+def test_it_serves_on_loopback_only(host: str) -> None:
     with pytest.raises(ValueError, match="loopback"):
         Sandbox().serve(host)
 
 
-def test_ipv6_is_served_too() -> None:
+def test_it_serves_on_ipv6_too() -> None:
     with Sandbox().serve("::1") as server:
         assert server.base_url == f"http://[::1]:{server.port}/model"
         assert httpx.get(f"{server.base_url}{UNKNOWN}", trust_env=False).status_code == 401

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_odirouter.lifecycle import ownership
 from airflow_provider_odirouter.sandbox import Sandbox
-from airflow_provider_odirouter.triggers import base, ownership
+from airflow_provider_odirouter.triggers import request
 from tests.conftest import actions
 
 
@@ -30,7 +31,7 @@ async def wait_until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-def looks(sandbox: Sandbox) -> int:
+def polls(sandbox: Sandbox) -> int:
     return actions(sandbox).count("status")
 
 
@@ -55,4 +56,4 @@ def owned(monkeypatch: pytest.MonkeyPatch, *, orphaned: bool, seconds: float = 0
         await asyncio.sleep(seconds)
         return orphaned
 
-    monkeypatch.setattr(base, "is_orphaned", check)
+    monkeypatch.setattr(request, "is_abandoned", check)

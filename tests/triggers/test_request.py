@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -13,17 +14,17 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.models import Ending, RequestEvent
-from airflow_provider_odirouter.records import RequestRecord
 from airflow_provider_odirouter.sandbox import Sandbox
-from airflow_provider_odirouter.triggers import base as module
+from airflow_provider_odirouter.triggers import request as module
 from airflow_provider_odirouter.triggers.request import OdiRouterRequestTrigger
+from airflow_provider_odirouter.xcoms import RequestRecord
 from tests.conftest import Clock
-from tests.triggers.conftest import Task, looks, owned, pushed, wait_until
+from tests.triggers.conftest import Task, owned, polls, pushed, wait_until
 
 PICTURE = "https://example.com/cup.png"
 
 
-pytestmark = pytest.mark.usefixtures("look_at_once")
+pytestmark = [pytest.mark.every_version, pytest.mark.usefixtures("poll_at_once")]
 
 
 @pytest.fixture
@@ -59,6 +60,7 @@ async def the_event(trigger: OdiRouterRequestTrigger) -> RequestEvent:
 
 def test_its_arguments_are_plain_and_make_the_same_trigger_again() -> None:
     arguments: dict[str, Any] = {
+        "version": 1,
         "odirouter_conn_id": "c",
         "endpoint": "e",
         "request_id": "r",
@@ -73,7 +75,12 @@ def test_its_arguments_are_plain_and_make_the_same_trigger_again() -> None:
     assert json.loads(json.dumps(serialized)) == arguments
 
 
-async def test_it_tells_in_one_event_that_the_request_has_succeeded(trigger: Make, sandbox: Sandbox) -> None:
+def test_the_arguments_of_another_version_are_refused_and_not_misread() -> None:
+    with pytest.raises(TypeError, match="another version of the provider: 2, not 1"):
+        OdiRouterRequestTrigger(odirouter_conn_id="c", endpoint="e", request_id="r", deadline=1.0, version=2)
+
+
+async def test_it_says_in_one_event_that_the_request_has_succeeded(trigger: Make, sandbox: Sandbox) -> None:
     sandbox.configure(run_seconds=0.3)
     one = trigger(submitted_at=1000.0)
     event = await the_event(one)
@@ -83,7 +90,7 @@ async def test_it_tells_in_one_event_that_the_request_has_succeeded(trigger: Mak
     assert event.inference_seconds == pytest.approx(0.3, abs=0.1)
 
 
-async def test_it_tells_the_vendors_words_of_a_failure(trigger: Make, sandbox: Sandbox) -> None:
+async def test_the_event_of_a_failure_has_the_vendors_words(trigger: Make, sandbox: Sandbox) -> None:
     sandbox.configure(error_type="CONTENT_BLOCKED", error_message="No cups")
     event = await the_event(trigger())
     assert event.failure
@@ -98,7 +105,7 @@ async def test_it_survives_a_bad_network(trigger: Make, sandbox: Sandbox) -> Non
 
 
 @pytest.mark.parametrize("cancels", [True, False])
-async def test_it_cancels_at_the_deadline_unless_told_otherwise(cancels: bool, trigger: Make, sandbox: Sandbox) -> None:
+async def test_it_cancels_at_the_deadline_unless_set_otherwise(cancels: bool, trigger: Make, sandbox: Sandbox) -> None:
     sandbox.configure(run_seconds=60)
     event = await the_event(trigger(deadline=time.time() + 0.2, cancel_on_timeout=cancels))
     assert event.ending is Ending.TIMED_OUT
@@ -119,6 +126,17 @@ async def test_at_its_deadline_it_leaves_a_request_that_a_newer_try_waits_for(
     assert event.ending is Ending.TIMED_OUT
     assert bool(sandbox.alive) is not cancels
     assert ("A newer try of the task waits for it" in (event.cancel_error or "")) is not cancels
+
+
+async def test_a_record_that_another_version_has_pushed_is_a_newer_trys(
+    trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.configure(run_seconds=60)
+    one = trigger(deadline=time.time() - 1)
+    pushed(monkeypatch, {"version": 2, "request": one.request_id})
+    event = await the_event(one)
+    assert "A newer try of the task waits for it" in (event.cancel_error or "")
+    assert len(sandbox.alive) == 1
 
 
 @pytest.mark.parametrize("answer", [None, OSError("no database today")], ids=repr)
@@ -145,11 +163,11 @@ async def test_a_clock_that_is_set_ends_the_wait_neither_sooner_nor_later(
     monkeypatch.setattr(time, "time", lambda: real() + ahead)
     sandbox.configure(run_seconds=60)
     waiting = asyncio.create_task(the_event(trigger(deadline=real() + (60 if jump > 0 else 3))))
-    await wait_until(lambda: looks(sandbox) >= 1)
+    await wait_until(lambda: polls(sandbox) >= 1)
     ahead = jump
     if jump > 0:
-        seen = looks(sandbox)
-        await wait_until(lambda: waiting.done() or looks(sandbox) >= seen + 2)
+        seen = polls(sandbox)
+        await wait_until(lambda: waiting.done() or polls(sandbox) >= seen + 2)
         clock.skip(60)
     assert (await waiting).ending is ending
 
@@ -170,7 +188,7 @@ async def test_a_restart_does_not_start_the_budget_again(
     owned(monkeypatch, orphaned=False)
     one = trigger(deadline=time.time() + 1000)
     running = asyncio.create_task(the_event(one))
-    await wait_until(lambda: looks(sandbox) >= 1)
+    await wait_until(lambda: polls(sandbox) >= 1)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -183,12 +201,12 @@ async def test_a_restart_does_not_start_the_budget_again(
     assert (sandbox.paid, sandbox.alive) == (1, [])
 
 
-async def test_a_missing_connection_is_an_event_and_no_crash(trigger: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_connection_is_an_event_and_not_a_crash(trigger: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     one = trigger()
-    monkeypatch.setattr("airflow_provider_odirouter.polling.MAX_FAILED_LOOKS", 2)
+    monkeypatch.setattr("airflow_provider_odirouter.lifecycle.polling.MAX_FAILED_POLLS", 2)
     one.odirouter_conn_id = "no_such_connection"
     event = await the_event(one)
-    assert event.ending is Ending.UNWATCHED
+    assert event.ending is Ending.UNREACHABLE
     assert "no_such_connection" in str(event.reason)
 
 
@@ -203,7 +221,7 @@ async def test_a_kill_cancels_only_what_nobody_waits_for(
     assert bool(sandbox.alive) is not orphaned
 
 
-async def test_a_kill_leaves_the_request_alone_if_told_so(
+async def test_a_kill_leaves_the_request_alone_if_set_so(
     trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sandbox.configure(run_seconds=60)
@@ -213,10 +231,10 @@ async def test_a_kill_leaves_the_request_alone_if_told_so(
     assert len(sandbox.alive) == 1
 
 
-def told_to_cancel_by_hand(one: OdiRouterRequestTrigger, capfd: pytest.CaptureFixture[str]) -> bool:
+def says_how_to_cancel_by_hand(one: OdiRouterRequestTrigger, capfd: pytest.CaptureFixture[str]) -> bool:
     log = capfd.readouterr().out
-    by_hand = f"OdiRouterHook('odirouter_default').cancel('gpt_image_1_edit', '{one.request_id}')"
-    return f"Request {one.request_id} may be running with nobody waiting for it" in log and by_hand in log
+    cancel_command = f"OdiRouterHook('odirouter_default').cancel('gpt_image_1_edit', '{one.request_id}')"
+    return re.search(rf"Not cancelled.*: request {one.request_id}\.", log) is not None and cancel_command in log
 
 
 async def test_an_ownership_check_that_fails_leaves_the_request_alone_and_says_so(
@@ -230,7 +248,7 @@ async def test_an_ownership_check_that_fails_leaves_the_request_alone_and_says_s
     one = trigger()
     await one.on_kill()
     assert sandbox.alive == [one.request_id]
-    assert told_to_cancel_by_hand(one, capfd)
+    assert says_how_to_cancel_by_hand(one, capfd)
 
 
 @pytest.mark.parametrize("limit", ["CHECK_TIMEOUT", "CANCEL_TIMEOUT"])
@@ -250,13 +268,13 @@ async def test_an_ownership_check_that_hangs_leaves_the_request_alone_and_says_s
     await one.on_kill()
     end.set()
     assert sandbox.alive == [one.request_id]
-    assert told_to_cancel_by_hand(one, capfd)
+    assert says_how_to_cancel_by_hand(one, capfd)
 
 
 @pytest.mark.parametrize(
     "fault", [{"server_errors": None}, {"hang": True}, {"drop_next": None}], ids=["fails", "hangs", "breaks"]
 )
-async def test_a_cancel_that_does_not_succeed_is_told_loudly(
+async def test_a_cancel_that_does_not_succeed_is_logged_as_an_error(
     fault: dict[str, Any],
     trigger: Make,
     sandbox: Sandbox,
@@ -269,16 +287,16 @@ async def test_a_cancel_that_does_not_succeed_is_told_loudly(
     one = trigger()
     await one.on_kill()
     assert sandbox.alive == [one.request_id]
-    assert told_to_cancel_by_hand(one, capfd)
+    assert says_how_to_cancel_by_hand(one, capfd)
 
 
-async def test_a_request_that_cannot_be_cancelled_is_told_as_an_error(
+async def test_a_request_that_cannot_be_cancelled_is_logged_as_an_error(
     trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     owned(monkeypatch, orphaned=True)
     sandbox.configure(run_seconds=60, cancel_supported=False)
     await trigger().on_kill()
-    [line] = [line for line in capfd.readouterr().out.splitlines() if "The endpoint cannot cancel" in line]
+    [line] = [line for line in capfd.readouterr().out.splitlines() if "the endpoint cannot cancel" in line]
     assert "[error" in line
 
 
@@ -295,7 +313,7 @@ async def test_a_cancel_is_finished_though_airflow_cancels_on_kill_again_and_aga
     assert not sandbox.alive
 
 
-async def test_a_kill_after_the_event_is_out_cancels_nothing(
+async def test_a_kill_after_the_event_cancels_nothing(
     trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owned(monkeypatch, orphaned=True)
@@ -314,7 +332,7 @@ async def test_before_airflow_3_3_a_cancelled_run_cancels_an_orphaned_request(
     monkeypatch.setattr(module, "TRIGGERER_CALLS_ON_KILL", airflow_calls_on_kill)
     one = trigger()
     running = asyncio.create_task(the_event(one))
-    await wait_until(lambda: looks(sandbox) >= 1)
+    await wait_until(lambda: polls(sandbox) >= 1)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -322,7 +340,7 @@ async def test_before_airflow_3_3_a_cancelled_run_cancels_an_orphaned_request(
 
 
 @pytest.mark.parametrize("cancels", [True, False])
-async def test_before_airflow_3_3_a_deferral_that_airflow_ends_after_the_deadline_is_no_kill(
+async def test_before_airflow_3_3_the_end_of_a_late_deferral_is_not_a_kill(
     cancels: bool, trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sandbox.configure(run_seconds=60)
@@ -331,7 +349,7 @@ async def test_before_airflow_3_3_a_deferral_that_airflow_ends_after_the_deadlin
     one = trigger(deadline=time.time() - 1, cancel_on_timeout=cancels)
     sandbox.configure(latency_seconds=0.5)
     running = asyncio.create_task(the_event(one))
-    await wait_until(lambda: looks(sandbox) == 1)
+    await wait_until(lambda: polls(sandbox) == 1)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running

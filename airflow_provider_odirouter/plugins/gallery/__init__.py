@@ -1,5 +1,5 @@
 """
-The gallery: a page with what a task instance was given and what it made of it.
+The gallery: a page with the inputs and the outputs of a task instance.
 
-It serves only what a task instance itself has pushed as XCom; no path or URL of a call is ever opened.
+It shows only what the task instance itself has pushed as XCom; it never opens a path or a URL that the browser sends.
 """

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
 from urllib.parse import quote
 
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse, StreamingResponse
 
-from airflow_provider_odirouter.plugins.gallery import named, pictures
-from airflow_provider_odirouter.plugins.gallery.figures import is_loaded
-from airflow_provider_odirouter.plugins.gallery.files import NotShownError
-from airflow_provider_odirouter.plugins.gallery.instances import Instance
-from airflow_provider_odirouter.plugins.gallery.named import Named
-from airflow_provider_odirouter.plugins.gallery.rendering import Page
+from airflow_provider_odirouter.plugins.gallery import files
+from airflow_provider_odirouter.plugins.gallery.subjects import Kind, Picture
+from airflow_provider_odirouter.plugins.gallery.views import Page
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -22,6 +18,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 PICTURE_HEADERS = HEADERS | {
+    # A browser must ask each time: a person may lose the right to see the picture.
     "Cache-Control": "private, no-cache",
     # Airflow before 3.3 would compress it again, and drop its length.
     "Content-Encoding": "identity",
@@ -29,14 +26,12 @@ PICTURE_HEADERS = HEADERS | {
 }
 
 
-def html(page: Page, shown: Iterable[Instance] = (), *, status_code: int = 200) -> Response:
-    """Send a page that may load nothing but itself, our pictures, and those behind the vendor's links that it names."""
+def html(page: Page, status_code: int = 200) -> Response:
+    """Send a page that may load only itself, the gallery's pictures, and the linked pictures that it names."""
     nonce = secrets.token_urlsafe(16)
-    loaded = (one for instance in shown for one in named.pictures_of(instance) if is_loaded(one))
-    origins = {one.origin for one in loaded if one.is_linked}
     policy = {
         "default-src": "'none'",
-        "img-src": " ".join(["'self'", *sorted(origin for origin in origins if origin)]),
+        "img-src": " ".join(["'self'", *sorted(page.origins)]),
         "style-src": f"'nonce-{nonce}'",
         "script-src": f"'nonce-{nonce}'",
         "connect-src": "'self'",
@@ -51,25 +46,25 @@ def html(page: Page, shown: Iterable[Instance] = (), *, status_code: int = 200) 
     return HTMLResponse(page.render(nonce).encode("utf-8", "replace"), status_code, headers=headers)
 
 
-async def small(request: Request, picture: Named, *, cover: bool = False) -> Response:
-    """Send a small picture."""
-    # To be asked each time, since the right to see it may be gone; but not to be sent again.
+async def small(request: Request, picture: Picture, *, cover: bool = False) -> Response:
+    """Send a small picture, if the browser does not have it yet."""
     headers = {"ETag": picture.etag, **PICTURE_HEADERS}
     if request.headers.get("If-None-Match") == picture.etag:
         return Response(status_code=304, headers=headers)
-    content = await pictures.small_picture(picture.place, str(picture.sha256), cover=cover)
+    content = await files.small_picture(picture.source, str(picture.sha256), cover=cover)
     return Response(content, media_type="image/webp", headers=headers)
 
 
-async def whole(picture: Named, *, download: bool) -> Response:
-    """Send a picture as it is."""
-    whole = await pictures.whole_picture(picture.place, str(picture.sha256))
+async def whole(picture: Picture, *, download: bool) -> Response:
+    """Send a picture as it is. An output of another kind, such as SVG or a video, is sent as a download only."""
+    any_file = download and picture.kind is Kind.OUTPUT
+    whole = await files.open_whole(picture.source, str(picture.sha256), any_file=any_file)
     disposition = f"{'attachment' if download else 'inline'}; filename*=utf-8''{quote(picture.file_name, safe='')}"
     headers = {"Content-Disposition": disposition, "Content-Length": str(whole.size), **PICTURE_HEADERS}
     return StreamingResponse(whole.chunks(), media_type=whole.content_type, headers=headers)
 
 
-def tell(_: Request, error: Exception) -> Response:
-    """Say why a picture cannot be shown."""
-    status_code = error.status_code if isinstance(error, NotShownError) else 500
+def display_error(_: Request, error: Exception) -> Response:
+    """Send the text of a :class:`DisplayError` in place of a picture."""
+    status_code = error.status_code if isinstance(error, files.DisplayError) else 500
     return PlainTextResponse(str(error), status_code, headers=HEADERS)

@@ -1,13 +1,16 @@
 """
 The gallery's routes.
 
-A mounted application inherits no authentication from Airflow: every route here has the dependency of the application.
+A mounted application inherits no authentication from Airflow: the dependency of this one checks the rights on each
+route.
 """
 
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.common.db.common import SessionDep
@@ -16,39 +19,42 @@ from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Respo
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
-from airflow_provider_odirouter.plugins.gallery import answers, grids, instances, named
-from airflow_provider_odirouter.plugins.gallery.addresses import Addresses
-from airflow_provider_odirouter.plugins.gallery.edits import Edit, Edits, edits_of
-from airflow_provider_odirouter.plugins.gallery.files import NotShownError
-from airflow_provider_odirouter.plugins.gallery.instances import Instance, Task
-from airflow_provider_odirouter.plugins.gallery.named import Kind, Named
-from airflow_provider_odirouter.plugins.gallery.pages import edit_page, instance_page
-from airflow_provider_odirouter.plugins.gallery.rendering import notice
+from airflow_provider_odirouter.addresses import COVER, EDIT, INSTANCE, SMALL, TASK, WHOLE
+from airflow_provider_odirouter.compat import conf
+from airflow_provider_odirouter.plugins.gallery import answers, views
+from airflow_provider_odirouter.plugins.gallery.edits import Edit, Edits, read_edits
+from airflow_provider_odirouter.plugins.gallery.files import DisplayError
+from airflow_provider_odirouter.plugins.gallery.instances import (
+    Instance,
+    Task,
+    count_instances,
+    find_instances,
+    newest_run,
+)
+from airflow_provider_odirouter.plugins.gallery.subjects import Kind, Picture, Subject, host_name
 
 Number = Annotated[int, Path(ge=-1, lt=2**31)]
+MAX_PAGE = 10**6
+NO_INSTANCE = "Airflow has no such task instance."
 
 app = FastAPI(
     title="OdiRouter gallery",
     dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.XCOM))],
-    # Routes without a Dag, which nobody could be kept from.
+    # These would be routes without a Dag, which everybody could open.
     openapi_url=None,
     docs_url=None,
     redoc_url=None,
 )
-app.add_exception_handler(NotShownError, answers.tell)
-
-IN_RUN = "/dags/{dag_id}/runs/{run_id}/tasks/{task_id}"
-INSTANCE = IN_RUN + "/{map_index}"
-EDIT = INSTANCE + "/edits/{number}"
+app.add_exception_handler(DisplayError, answers.display_error)
 
 
-@app.get("/dags/{dag_id}/tasks/{task_id}")
+@app.get(TASK)
 def show_task(dag_id: str, task_id: str, request: Request, session: SessionDep) -> Response:
-    """Lead to all instances of a task in its newest run."""
-    run_id = instances.latest_run(session, dag_id, task_id)
+    """Redirect to all instances of a task in its newest run."""
+    run_id = newest_run(session, dag_id, task_id)
     if run_id is None:
-        return answers.html(notice("This task has not run yet."))
-    return RedirectResponse(_addresses(request).all_of(Task(dag_id, run_id, task_id)))
+        return answers.html(views.notice("This task has not run yet."))
+    return RedirectResponse(_site(request).root + Task(dag_id, run_id, task_id).address)
 
 
 @app.get(INSTANCE)
@@ -59,26 +65,30 @@ async def show_instance(
     map_index: str,
     request: Request,
     session: SessionDep,
-    page: Annotated[int, Query(ge=1, le=10**6)] = 1,
+    page: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 1,
 ) -> Response:
     """
     Show a task instance, or all of a mapped task.
 
-    :param map_index: A number; anything else means all: the UI leaves ``{MAP_INDEX}`` as it is where it has none.
+    :param map_index: A number. Anything else means all instances: Airflow's UI leaves ``{MAP_INDEX}`` as it is where it
+        knows none.
     """
-    task = Task(dag_id, run_id, task_id)
+    task, site = Task(dag_id, run_id, task_id), _site(request)
     index = int(map_index) if re.fullmatch(r"-?[0-9]{1,9}", map_index) else None
-    answer = await run_in_threadpool(_answer_from_database, session, task, index, _addresses(request), page)
-    if isinstance(answer, Response):
-        return answer
-    try:
-        edits, trouble = await edits_of(answer), None
-    except NotShownError as error:
-        edits, trouble = Edits(answer), str(error)
-    return await run_in_threadpool(_batch_answer, _addresses(request), edits, page, trouble)
+    found, total = await run_in_threadpool(_find_for_page, session, task, index, page)
+    if total is not None:
+        make_page = partial(views.mapped_page, site, task, found, page=page, total=total)
+    elif not found:
+        return answers.html(views.notice(NO_INSTANCE), 404)
+    elif not found[0].batch_summary:
+        make_page = partial(views.instance_page, site, found[0])
+    else:
+        edits, problem = await _try_to_read_edits(found[0])
+        make_page = partial(views.batch_page, site, edits, page=page, problem=problem)
+    return await run_in_threadpool(lambda: answers.html(make_page()))
 
 
-@app.get(EDIT)
+@app.get(INSTANCE + EDIT)
 async def show_edit(
     dag_id: str, run_id: str, task_id: str, map_index: Number, number: Number, request: Request, session: SessionDep
 ) -> Response:
@@ -86,105 +96,107 @@ async def show_edit(
     try:
         batch = await run_in_threadpool(find_instance, dag_id, run_id, task_id, map_index, session)
         edit = await find_edit(number, batch)
-    except NotShownError as error:
-        return answers.html(notice(str(error)), status_code=error.status_code)
-    return answers.html(edit_page(_addresses(request), edit, grids.CARDS), [edit])
+    except DisplayError as error:
+        return answers.html(views.notice(str(error)), error.status_code)
+    return answers.html(views.edit_page(_site(request), edit))
 
 
 def find_instance(dag_id: str, run_id: str, task_id: str, map_index: Number, session: SessionDep) -> Instance:
-    """Return the task instance that a call asks for."""
-    found = instances.find(session, Task(dag_id, run_id, task_id), map_index=map_index)
-    # A store may be slow, and the database's connections are few.
+    """Return the task instance that a route names."""
+    found = find_instances(session, Task(dag_id, run_id, task_id), map_index=map_index)
+    # The store may be slow, and the database's connections are few.
     session.close()
     if not found:
-        raise NotShownError("Airflow has no such task instance.", 404)
+        raise DisplayError(NO_INSTANCE, 404)
     return found[0]
 
 
-async def find_edit(number: Number, batch: Annotated[Instance, Depends(find_instance)]) -> Edit:
-    """Return the edit of a batch that a call asks for."""
-    return (await edits_of(batch)).one(number)
+OfInstance = Annotated[Instance, Depends(find_instance)]
 
 
-async def find_picture(kind: Kind, index: Number, instance: Annotated[Instance, Depends(find_instance)]) -> Named:
-    """Return the picture of a task instance that a call asks for."""
-    return _named(instance, kind, index)
+async def find_edit(number: Number, batch: OfInstance) -> Edit:
+    """Return the edit of a batch that a route names."""
+    return (await read_edits(batch)).parse(number)
 
 
-async def find_picture_of_edit(kind: Kind, index: Number, edit: Annotated[Edit, Depends(find_edit)]) -> Named:
-    """Return the picture of an edit of a batch that a call asks for."""
-    return _named(edit, kind, index)
+OfEdit = Annotated[Edit, Depends(find_edit)]
 
 
-OfInstance = Annotated[Named, Depends(find_picture)]
-OfEdit = Annotated[Named, Depends(find_picture_of_edit)]
+@app.get(INSTANCE + SMALL)
+async def show_small(instance: OfInstance, kind: Kind, index: Number, request: Request) -> Response:
+    """Send a small picture of a task instance."""
+    return await answers.small(request, _stored_picture(instance, kind, index))
 
 
-@app.get(INSTANCE + "/{kind}/{index}/small")
-async def show_small(picture: OfInstance, request: Request) -> Response:
-    """Send a small picture."""
-    return await answers.small(request, picture)
+@app.get(INSTANCE + EDIT + SMALL)
+async def show_small_of_edit(edit: OfEdit, kind: Kind, index: Number, request: Request) -> Response:
+    """Send a small picture of an edit of a batch."""
+    return await answers.small(request, _stored_picture(edit, kind, index))
 
 
-@app.get(EDIT + "/{kind}/{index}/small")
-async def show_small_of_edit(picture: OfEdit, request: Request) -> Response:
-    """Send a small picture."""
-    return await answers.small(request, picture)
+@app.get(INSTANCE + COVER)
+async def show_cover(instance: OfInstance, request: Request) -> Response:
+    """Send what covers the editable part of a task instance's first input."""
+    return await answers.small(request, _stored_picture(instance, Kind.MASK, 0), cover=True)
 
 
-@app.get(INSTANCE + "/mask/0/cover")
-async def show_cover(instance: Annotated[Instance, Depends(find_instance)], request: Request) -> Response:
-    """Send what covers the part that a mask lets the service edit."""
-    return await answers.small(request, _named(instance, Kind.MASK, 0), cover=True)
+@app.get(INSTANCE + EDIT + COVER)
+async def show_cover_of_edit(edit: OfEdit, request: Request) -> Response:
+    """Send what covers the editable part of an edit's first input."""
+    return await answers.small(request, _stored_picture(edit, Kind.MASK, 0), cover=True)
 
 
-@app.get(EDIT + "/mask/0/cover")
-async def show_cover_of_edit(edit: Annotated[Edit, Depends(find_edit)], request: Request) -> Response:
-    """Send what covers the part that a mask lets the service edit."""
-    return await answers.small(request, _named(edit, Kind.MASK, 0), cover=True)
+@app.get(INSTANCE + WHOLE)
+async def show_whole(instance: OfInstance, kind: Kind, index: Number, *, download: bool = False) -> Response:
+    """Send a picture of a task instance as it is."""
+    return await answers.whole(_stored_picture(instance, kind, index), download=download)
 
 
-@app.get(INSTANCE + "/{kind}/{index}/whole")
-async def show_whole(picture: OfInstance, *, download: bool = False) -> Response:
-    """Send a picture as it is."""
-    return await answers.whole(picture, download=download)
+@app.get(INSTANCE + EDIT + WHOLE)
+async def show_whole_of_edit(edit: OfEdit, kind: Kind, index: Number, *, download: bool = False) -> Response:
+    """Send a picture of an edit of a batch as it is."""
+    return await answers.whole(_stored_picture(edit, kind, index), download=download)
 
 
-@app.get(EDIT + "/{kind}/{index}/whole")
-async def show_whole_of_edit(picture: OfEdit, *, download: bool = False) -> Response:
-    """Send a picture as it is."""
-    return await answers.whole(picture, download=download)
-
-
-def _named(instance: Instance, kind: Kind, index: int) -> Named:
-    """Return a picture that lies in a store: only what the task instance itself names."""
-    picture = named.find(instance, kind, index)
+def _stored_picture(subject: Subject, kind: Kind, index: int) -> Picture:
+    """Return a picture that the subject names; the gallery opens no URL."""
+    picture = subject.find_picture(kind, index)
     if picture is None or picture.is_linked:
-        raise HTTPException(404, "This task instance names no such picture.")
+        raise HTTPException(404, "This task instance has no such picture.")
     return picture
 
 
-def _answer_from_database(
-    session: SessionDep, task: Task, index: int | None, addresses: Addresses, page: int
-) -> Response | Instance:
-    """Return the answer, or the batch whose manifest has to be read for it."""
-    if index is None:
-        total = instances.count(session, task)
-        # The pages of a task with one instance are those of its edits.
-        found = instances.find(session, task, offset=(page - 1) * grids.CARDS if total > 1 else 0, most=grids.CARDS)
-        if total != 1 or (found and found[0].map_index >= 0):
-            return answers.html(grids.mapped_page(addresses, task, found, page=page, total=total), found)
+def _find_for_page(
+    session: SessionDep, task: Task, map_index: int | None, page: int
+) -> tuple[list[Instance], int | None]:
+    """Return the instances that a page shows, and how many there are on all pages if it is a grid."""
+    if map_index is not None:
+        found, total = find_instances(session, task, map_index=map_index), None
     else:
-        found = instances.find(session, task, map_index=index)
+        total = count_instances(session, task)
+        # With a single instance, the page's number is that of its edits.
+        offset = (page - 1) * views.CARDS_PER_PAGE if total > 1 else 0
+        found = find_instances(session, task, offset=offset, limit=views.CARDS_PER_PAGE)
+        if total == 1 and not any(instance.is_mapped for instance in found):
+            total = None
     session.close()
-    if not found:
-        return answers.html(notice("Airflow has no such task instance."), status_code=404)
-    return found[0] if found[0].told else answers.html(instance_page(addresses, found[0]), found)
+    return found, total
 
 
-def _batch_answer(addresses: Addresses, edits: Edits, page: int, trouble: str | None) -> Response:
-    return answers.html(grids.batch_page(addresses, edits, page=page, trouble=trouble))
+async def _try_to_read_edits(batch: Instance) -> tuple[Edits, str | None]:
+    """Return the edits of a batch, or none and the reason why they cannot be read."""
+    try:
+        return await read_edits(batch), None
+    except DisplayError as error:
+        return Edits(batch), str(error)
 
 
-def _addresses(request: Request) -> Addresses:
-    return Addresses(request.scope.get("root_path", ""))
+def _site(request: Request) -> views.Site:
+    """Return where the gallery is, by all names that a proxy before Airflow may have left of its host."""
+    names = [
+        request.headers.get("Host", ""),
+        *request.headers.get("X-Forwarded-Host", "").split(","),
+        urlsplit(conf.get("api", "base_url", fallback="") or "").netloc,
+    ]
+    hosts = frozenset(host for name in names if (host := host_name(name.strip())))
+    return views.Site(str(request.scope.get("root_path", "")), hosts)

@@ -1,4 +1,4 @@
-"""What Airflow's database knows of the instances of one task."""
+"""Reads the instances of a task, and their XComs, from Airflow's database."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
-from airflow.models.xcom import XComModel
-from airflow.sdk.bases.xcom import BaseXCom
-from airflow.sdk.execution_time.xcom import XCom
+from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import func, select
 
+from airflow_provider_odirouter.addresses import ALL, instance_address
+from airflow_provider_odirouter.compat import deserialize_xcom, has_custom_xcom_backend
 from airflow_provider_odirouter.images.landing import stable_name
 from airflow_provider_odirouter.models import BatchSummary, Manifest
-from airflow_provider_odirouter.records import (
+from airflow_provider_odirouter.plugins.gallery.subjects import Subject
+from airflow_provider_odirouter.xcoms import (
     BATCH_XCOM,
     FAILURE_XCOM,
     REQUEST_XCOM,
@@ -36,10 +37,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-RETURN_VALUE = "return_value"
-OURS = ("OdiRouter", "@task.odirouter")
-"""How the names of our operators begin: what a task is before it has pushed anything."""
-ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+OUR_OPERATORS = ("OdiRouter", "@task.odirouter")
+"""How the names of our operators begin: a task that has not pushed anything yet is recognised by its operator."""
 
 REQUEST = TypeAdapter(RequestRecord)
 BATCH = TypeAdapter(BatchRecord)
@@ -55,92 +54,87 @@ class Task:
     run_id: str
     task_id: str
 
+    @property
+    def address(self) -> str:
+        """The address of the page of all its instances."""
+        return instance_address(self.dag_id, self.run_id, self.task_id, ALL)
 
-@dataclass(frozen=True)
-class Instance:
+
+@dataclass(frozen=True, kw_only=True)
+class Instance(Subject):
     """
     A task instance.
 
-    :param label: The user's own name for a map index.
-    :param batch: What a batch knows while it waits.
-    :param summary: What it returns.
+    :param label: The user's own name of a map index.
+    :param batch_summary: What a batch has returned, or pushed while it waits; ``None`` if it has done neither, and for
+        a task that is not a batch.
     """
 
     task: Task
     map_index: int
-    state: str | None
     label: str | None
     operator: str
     try_number: int
-    request: RequestRecord | None
-    manifest: Manifest | None
-    failure: FailureRecord | None
-    batch: BatchRecord | None
-    summary: BatchSummary | None
+    batch_summary: BatchSummary | BatchRecord | None
 
     @property
-    def name(self) -> str:
-        """What people call it."""
-        return f"{self.task.task_id} [{self.label or self.map_index}]" if self.map_index >= 0 else self.task.task_id
+    def heading(self) -> str:
+        """Its name for people."""
+        return f"{self.task.task_id} {self.index_label}" if self.is_mapped else self.task.task_id
 
     @property
-    def parameters(self) -> dict[str, Any]:
-        """What was asked for."""
-        return self.request.parameters if self.request else {}
+    def address(self) -> str:
+        """The address of its page, below the gallery's own."""
+        return instance_address(self.task.dag_id, self.task.run_id, self.task.task_id, self.map_index)
 
     @property
-    def file_name(self) -> str:
-        """What the names of its files begin with."""
-        mapped = [str(self.map_index)] if self.map_index >= 0 else []
+    def is_mapped(self) -> bool:
+        """Whether its task is mapped."""
+        return self.map_index >= 0
+
+    @property
+    def index_label(self) -> str:
+        """What distinguishes it from the other instances of its task."""
+        return f"[{self.label or self.map_index}]"
+
+    @property
+    def file_prefix(self) -> str:
+        """How the names of its files begin."""
+        mapped = [str(self.map_index)] if self.is_mapped else []
         return stable_name(self.task.dag_id, self.task.task_id, self.task.run_id, *mapped)
 
     @property
-    def told(self) -> BatchSummary | BatchRecord | None:
-        """What a batch tells of all its edits; ``None``: it is none, or has told nothing yet."""
-        return self.summary or self.batch
-
-    @property
-    def has_request(self) -> bool:
-        """Whether it has pushed anything of ours."""
-        return bool(self.request or self.manifest or self.failure or self.told)
-
-    @property
     def is_ours(self) -> bool:
-        """Whether it is, or will be, an edit."""
-        return self.has_request or self.operator.startswith(OURS)
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether nothing more will come, unless somebody clears it."""
-        return self.state in ENDED
+        """Whether it edits pictures, or will."""
+        return self.has_request or bool(self.batch_summary) or self.operator.startswith(OUR_OPERATORS)
 
     def can_have_landed(self, path: str) -> bool:
-        """Return whether a file can be its output: a manifest that was tampered with shows no other's."""
-        return PurePosixPath(path).name.startswith(f"{self.file_name}-") and ".." not in PurePosixPath(path).parts
+        """Return whether a file has the name of one of its outputs."""
+        return PurePosixPath(path).name.startswith(f"{self.file_prefix}-") and ".." not in PurePosixPath(path).parts
 
 
-def count(session: Session, task: Task) -> int:
+def count_instances(session: Session, task: Task) -> int:
     """Return how many instances a task has in a run."""
-    return session.scalar(select(func.count()).select_from(TaskInstance).where(*_is_of(task, TaskInstance))) or 0
+    return session.scalar(select(func.count()).select_from(TaskInstance).where(*_belongs_to(task, TaskInstance))) or 0
 
 
-def find(
-    session: Session, task: Task, *, map_index: int | None = None, offset: int = 0, most: int = 1
+def find_instances(
+    session: Session, task: Task, *, map_index: int | None = None, offset: int = 0, limit: int = 1
 ) -> list[Instance]:
-    """Return instances in the order of their map index, or the one that is asked for."""
-    query = select(TaskInstance).where(*_is_of(task, TaskInstance))
+    """Return instances of a task in the order of their map index, or the one with this map index."""
+    query = select(TaskInstance).where(*_belongs_to(task, TaskInstance))
     if map_index is not None:
         query = query.where(TaskInstance.map_index == map_index)
-    found = session.scalars(query.order_by(TaskInstance.map_index).offset(offset).limit(most)).all()
-    pushed = _pushed(session, task, [ti.map_index for ti in found], [REQUEST_XCOM, BATCH_XCOM, FAILURE_XCOM])
-    # What a task returns that is not ours is none of our business, and may be large.
-    ours = [ti.map_index for ti in found if pushed[ti.map_index] or _operator(ti).startswith(OURS)]
-    returned = _pushed(session, task, ours, [RETURN_VALUE])
-    return [_instance(task, ti, pushed[ti.map_index] | returned[ti.map_index]) for ti in found]
+    rows = session.scalars(query.order_by(TaskInstance.map_index).offset(offset).limit(limit)).all()
+    pushed = _pushed(session, task, [ti.map_index for ti in rows], [REQUEST_XCOM, BATCH_XCOM, FAILURE_XCOM])
+    # The return value of another provider's task does not concern the gallery, and may be large.
+    ours = [ti.map_index for ti in rows if pushed[ti.map_index] or _operator(ti).startswith(OUR_OPERATORS)]
+    returned = _pushed(session, task, ours, [XCOM_RETURN_KEY])
+    return [_instance(task, ti, pushed[ti.map_index] | returned[ti.map_index]) for ti in rows]
 
 
-def latest_run(session: Session, dag_id: str, task_id: str) -> str | None:
-    """Return the newest run in which there is such a task."""
+def newest_run(session: Session, dag_id: str, task_id: str) -> str | None:
+    """Return the id of the newest run that has an instance of this task."""
     return session.scalar(
         select(DagRun.run_id)
         .join(TaskInstance, (TaskInstance.dag_id == DagRun.dag_id) & (TaskInstance.run_id == DagRun.run_id))
@@ -150,12 +144,13 @@ def latest_run(session: Session, dag_id: str, task_id: str) -> str | None:
     )
 
 
-def _is_of(task: Task, table: Any) -> tuple[Any, ...]:
+def _belongs_to(task: Task, table: Any) -> tuple[Any, ...]:
     return table.dag_id == task.dag_id, table.run_id == task.run_id, table.task_id == task.task_id
 
 
 def _instance(task: Task, ti: TaskInstance, pushed: Mapping[str, Row[Any]]) -> Instance:
-    returned = _read(RETURNED, pushed.get(RETURN_VALUE))
+    returned = _read(RETURNED, pushed.get(XCOM_RETURN_KEY))
+    record = _read(BATCH, pushed.get(BATCH_XCOM))
     return Instance(
         task=task,
         map_index=ti.map_index,
@@ -166,8 +161,7 @@ def _instance(task: Task, ti: TaskInstance, pushed: Mapping[str, Row[Any]]) -> I
         request=_read(REQUEST, pushed.get(REQUEST_XCOM)),
         manifest=returned if isinstance(returned, Manifest) else None,
         failure=_read(FAILURE, pushed.get(FAILURE_XCOM)),
-        batch=_read(BATCH, pushed.get(BATCH_XCOM)),
-        summary=returned if isinstance(returned, BatchSummary) else None,
+        batch_summary=returned if isinstance(returned, BatchSummary) else record,
     )
 
 
@@ -180,7 +174,7 @@ def _pushed(
 ) -> defaultdict[int, dict[str, Row[Any]]]:
     rows = session.execute(
         select(XComModel.map_index, XComModel.key, XComModel.value).where(
-            *_is_of(task, XComModel), XComModel.map_index.in_(map_indexes), XComModel.key.in_(keys)
+            *_belongs_to(task, XComModel), XComModel.map_index.in_(map_indexes), XComModel.key.in_(keys)
         )
     )
     pushed: defaultdict[int, dict[str, Row[Any]]] = defaultdict(dict)
@@ -189,21 +183,23 @@ def _pushed(
     return pushed
 
 
-def _read(shape: TypeAdapter[T], row: Row[Any] | None) -> T | None:
+def _read(model: TypeAdapter[T], row: Row[Any] | None) -> T | None:
     """
-    Return what was pushed, ``None`` if something else was pushed.
+    Return what was pushed; ``None`` if it is something else.
 
-    Ours are plain JSON, which lies there as it is. Only what does not is handed to a backend that keeps it elsewhere.
+    Ours is plain JSON, and the database holds it as it is. Only another value is given to a custom XCom backend, which
+    may keep ours elsewhere.
     """
     if row is None:
         return None
     try:
-        return shape.validate_python(row.value)
+        return model.validate_python(row.value)
     except ValidationError:
-        if XCom is BaseXCom:
+        # Without a custom backend, Airflow would make objects of what anyone can have pushed.
+        if not has_custom_xcom_backend():
             return None
     try:
-        return shape.validate_python(XCom.deserialize_value(row))
-    except Exception as error:  # noqa: BLE001 - of any backend; one XCom that is gone must not hide all others
+        return model.validate_python(deserialize_xcom(row))
+    except Exception as error:  # noqa: BLE001 - of any backend; one unreadable XCom must not hide all others
         log.warning("The XCom %s of map index %s cannot be read: %r", row.key, row.map_index, error)
         return None

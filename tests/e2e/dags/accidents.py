@@ -11,6 +11,7 @@ from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
 from tests.e2e.edit_dag import edit_dag
+from tests.e2e.triggers import CrashingTrigger
 
 LONG_ENOUGH_TO_BE_KILLED = 300.0
 
@@ -25,12 +26,11 @@ class Lingering(OdiRouterImageEditOperator):
 
 
 class TriggerCrashes(OdiRouterImageEditOperator):
-    """Its trigger cannot even be loaded."""
+    """The trigger of its first try crashes."""
 
     def defer(self, *, trigger: BaseTrigger, **deferral: Any) -> Never:
         if _is_first_try():
-            _, kwargs = trigger.serialize()
-            trigger.serialize = lambda: ("no_such_module.Trigger", kwargs)  # type: ignore[method-assign]
+            trigger = CrashingTrigger(**trigger.serialize()[1])
         super().defer(trigger=trigger, **deferral)
 
 

@@ -35,7 +35,7 @@ def batch_dag(dag_id: str, *, edits: int = EDITS, **settings: Any) -> DAG:
 
 batch = batch_dag("batch")
 batch_with_retry = batch_dag("batch_with_retry", retries=1)
-batch_in_waves = batch_dag("batch_in_waves", max_in_flight=40)
+batch_of_few_at_once = batch_dag("batch_of_few_at_once", max_in_flight=40)
 batch_of_fewer = batch_dag("batch_of_fewer", edits=FEWER, retries=1)
 batch_on_worker = batch_dag("batch_on_worker", edits=FEWER, retries=1, deferrable=False)
 

@@ -2,8 +2,8 @@
 
 const REFRESH_SECONDS = 5;
 
-/** The UI around this page, where there is one that may be looked at. */
-function surroundings() {
+/** The document of the UI around this page; null if there is none, or if it is of another origin. */
+function outerDocument() {
   try {
     return window.parent !== window ? window.parent.document : null;
   } catch {
@@ -11,33 +11,33 @@ function surroundings() {
   }
 }
 
-function followTheme(outside) {
-  const theirs = outside.documentElement;
+function followTheme(outer) {
+  const root = outer.documentElement;
   const follow = () => {
-    const isDark = theirs.classList.contains("dark");
+    const isDark = root.classList.contains("dark");
     document.documentElement.classList.toggle("dark", isDark);
     document.documentElement.classList.toggle("light", !isDark);
   };
   follow();
-  new MutationObserver(follow).observe(theirs, { attributes: true, attributeFilter: ["class"] });
+  new MutationObserver(follow).observe(root, { attributes: true, attributeFilter: ["class"] });
 }
 
-/** Airflow's frame lets no page open a window, and before 3.3 none start a download: the page around it may. */
-function followLink(outside, event) {
+/** Airflow's frame forbids a page to open a window, and before 3.3 to start a download; the page around it may do both. */
+function followLink(outer, event) {
   const link = event.target.closest("a[target], a[download]");
   if (!link) return;
   event.preventDefault();
-  const twin = outside.createElement("a");
-  twin.href = link.href;
-  twin.target = link.target;
-  twin.rel = link.rel;
-  if (link.hasAttribute("download")) twin.download = "";
-  outside.body.append(twin);
-  twin.click();
-  twin.remove();
+  const copy = outer.createElement("a");
+  copy.href = link.href;
+  copy.target = link.target;
+  copy.rel = link.rel;
+  if (link.hasAttribute("download")) copy.download = "";
+  outer.body.append(copy);
+  copy.click();
+  copy.remove();
 }
 
-function sayMissing(event) {
+function showMissing(event) {
   const text = event.target.dataset?.missing;
   if (!text) return;
   const frame = event.target.closest(".frame");
@@ -54,7 +54,7 @@ async function refresh() {
   if (!document.hidden) {
     try {
       const answer = await fetch(location.href, { credentials: "same-origin" });
-      if (!answer.ok) throw new Error(`Airflow answers ${answer.status}`);
+      if (!answer.ok) throw new Error(`Airflow answered ${answer.status}`);
       const next = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("page");
       if (next.innerHTML !== shown) {
         const focused = document.activeElement?.id;
@@ -64,20 +64,20 @@ async function refresh() {
         status.textContent = "The page has been refreshed.";
       }
     } catch (error) {
-      status.textContent = `The page could not be refreshed (${error.message}); it tries again.`;
+      status.textContent = `The page could not be refreshed (${error.message}); it will try again.`;
     }
   }
   setTimeout(refresh, REFRESH_SECONDS * 1000);
 }
 
 let shown = "";
-const outside = surroundings();
-if (outside) {
-  followTheme(outside);
-  document.addEventListener("click", (event) => followLink(outside, event));
+const outer = outerDocument();
+if (outer) {
+  followTheme(outer);
+  document.addEventListener("click", (event) => followLink(outer, event));
 }
 // An image's error does not bubble.
-document.addEventListener("error", sayMissing, true);
+document.addEventListener("error", showMissing, true);
 document.addEventListener("DOMContentLoaded", () => {
   shown = document.getElementById("page").innerHTML;
   setTimeout(refresh, REFRESH_SECONDS * 1000);

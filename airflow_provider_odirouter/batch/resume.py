@@ -1,0 +1,157 @@
+"""The one decision about retries of a batch: which edits of an earlier try are continued, which submitted. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from airflow_provider_odirouter.errors import LostSubmitError, OdiRouterError
+from airflow_provider_odirouter.lifecycle.state import OnLostSubmit
+from airflow_provider_odirouter.models import BatchItem, Phase
+
+PAID = frozenset({Phase.SUBMITTED, Phase.SUCCEEDED, Phase.LANDED})
+"""A new try continues edits in these phases: their requests are paid, or may be."""
+
+
+@dataclass
+class ResumePlan:
+    """
+    The edits of a new try, and the requests of an earlier one that it does not need.
+
+    :param unwanted: Requests that may be running and that this try does not need. If a request cannot be cancelled, the
+        edit beside it is continued; ``None``: there is no such edit any more.
+    :param lost: How many edits are submitted again because an earlier try died during their submit.
+    """
+
+    items: list[BatchItem] = field(default_factory=list)
+    unwanted: dict[str, BatchItem | None] = field(default_factory=dict)
+    lost: int = 0
+    endpoints: dict[str, str] = field(default_factory=dict)
+    """Of an earlier try's requests: a Dag's endpoint may have changed since then."""
+
+    def keep_waiting_for(self, request_id: str) -> None:
+        """Continue the edit of a request that could not be cancelled."""
+        if item := self.unwanted[request_id]:
+            self.items[item.number - 1] = item
+
+    def remarks(self) -> Iterator[str]:
+        """Yield lines for the log."""
+        if continued := sum(item.phase is not Phase.PLANNED for item in self.items):
+            yield f"This try continues {continued:,} of {len(self.items):,} edits, and does not pay for them again."
+        if self.lost:
+            yield (
+                f"An earlier try died while it submitted. Submits without an answer: {self.lost}. Their requests may "
+                "be running and may be paid; OdiRouter has no way to find out. This try submits these edits again."
+            )
+        if self.unwanted:
+            yield f"Requests of an earlier try that this try does not need: {len(self.unwanted):,}."
+
+
+def plan_resume(
+    planned: Iterable[BatchItem],
+    saved: Iterable[BatchItem],
+    *,
+    cleared: bool,
+    may_cancel: bool,
+    on_lost_submit: OnLostSubmit,
+) -> ResumePlan:
+    """
+    Decide for each edit whether it is continued or submitted. Edits are matched by content, not by position.
+
+    :param planned: The edits of this try.
+    :param saved: The edits of an earlier try, with their states.
+    :param cleared: Whether a user has cleared the task since then.
+    :param may_cancel: Whether live requests may be cancelled.
+    """
+    resume_plan = ResumePlan()
+    planned, saved = list(planned), list(saved)
+    matches = _match(planned, saved)
+    resume_plan.endpoints = {item.request_id: item.endpoint for item in saved if item.request_id}
+    for item in planned:
+        same = matches.get(item.number)
+        resume_plan.items.append(
+            item
+            if same is None
+            else _resume(resume_plan, item, same, cleared=cleared, may_cancel=may_cancel, on_lost_submit=on_lost_submit)
+        )
+    taken = {same.number for same in matches.values()}
+    left = [item for item in saved if item.is_alive and item.number not in taken]
+    resume_plan.unwanted |= {item.request_id: None for item in left if item.request_id}
+    return resume_plan
+
+
+def _match(planned: Iterable[BatchItem], saved: Iterable[BatchItem]) -> dict[int, BatchItem]:
+    """
+    Return the earlier state of each edit, by the edit's number.
+
+    Several edits may differ in their names only. Then paid requests are used first, each for the edit of its name; if
+    that is not in the list any more, for another of these edits.
+    """
+    wanted: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for item in planned:
+        wanted[item.fingerprint][item.name] = item.number
+    matches: dict[int, BatchItem] = {}
+    for one in sorted(saved, key=lambda one: (one.phase not in PAID, one.name not in wanted[one.fingerprint])):
+        if numbers := wanted[one.fingerprint]:
+            name = one.name if one.name in numbers else next(iter(numbers))
+            matches[numbers.pop(name)] = one
+    return matches
+
+
+def _resume(
+    resume_plan: ResumePlan,
+    item: BatchItem,
+    same: BatchItem,
+    *,
+    cleared: bool,
+    may_cancel: bool,
+    on_lost_submit: OnLostSubmit,
+) -> BatchItem:
+    # Its position, its name and the paths of its pictures may have changed.
+    now = item.model_dump(include={"number", "name", "given_name", "own_files", "url_fields"})
+    now |= {"edit": item.edit, "sha256": item.sha256}  # a dump would shorten their URLs
+    continued = same.model_copy(update={**now, "error": None, "error_type": None})
+    match same.phase:
+        case Phase.LANDED if same.name != item.name:
+            return continued.model_copy(update={"phase": Phase.SUCCEEDED, "outputs": ()})
+        case Phase.LANDED | Phase.SUCCEEDED:
+            return continued
+        case Phase.SUBMITTED if cleared and may_cancel and same.request_id:
+            resume_plan.unwanted[same.request_id] = continued
+            return item
+        case Phase.SUBMITTED:
+            return continued
+        case Phase.SUBMITTING if on_lost_submit == "fail" and not cleared:
+            error = LostSubmitError("An earlier try died during the submit; it is unknown whether the submit arrived.")
+            return as_failed(item, error)
+        case Phase.SUBMITTING:
+            resume_plan.lost += 1
+            return item
+        case Phase.FAILED if not (same.retry_helps or cleared):
+            return same.model_copy(update=now)
+    return item
+
+
+def as_failed(item: BatchItem, error: Exception, *, error_type: str | None = None) -> BatchItem:
+    """
+    Return an edit with its failure.
+
+    :param error_type: The vendor's; ``None``: the name of the error's class.
+    """
+    if isinstance(error, OdiRouterError) and not error.retry_helps:
+        error.be_last()
+    return item.model_copy(
+        update={
+            "phase": Phase.FAILED,
+            "error": str(error),
+            "error_type": error_type or type(error).__name__,
+            "retry_helps": getattr(error, "retry_helps", True),
+            "own_files": (*item.own_files, *getattr(error, "landed", ())),
+        }
+    )
+
+
+def as_planned(item: BatchItem) -> BatchItem:
+    """Return an edit as it was before its submit: its request has ended without outputs."""
+    return item.model_copy(update={"phase": Phase.PLANNED, "request_id": None, "submitted_at": None, "try_number": 0})

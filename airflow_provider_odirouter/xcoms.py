@@ -1,0 +1,172 @@
+"""
+The XComs of a task that people look at: the request that it waits for, and why it failed.
+
+Written by operators and sensors; read by the gallery, and by the listener that cancels for a task which cannot. This
+module must never do I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+
+from airflow.sdk import BaseOperatorLink
+from pydantic import BaseModel, ConfigDict, FieldSerializationInfo, field_serializer
+
+from airflow_provider_odirouter.compat import get_link_xcom
+from airflow_provider_odirouter.errors import OdiRouterError
+from airflow_provider_odirouter.redaction import shorten_url, shorten_urls
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+    from airflow.sdk.types import TaskInstanceKey
+
+REQUEST_XCOM = "odirouter_request"
+FAILURE_XCOM = "odirouter_failure"
+BATCH_XCOM = "odirouter_batch"
+WAIT_XCOM = "odirouter_wait"
+"""Names the requests that a batch's trigger waits for, as ``request_id`` names that of a single edit."""
+
+MAX_TEXT = 4_000
+"""Characters of a parameter of an endpoint that we do not know: it may be a picture as base64."""
+
+
+class TaskInstance(Protocol):
+    """What is used of Airflow's task instance."""
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        """Push an XCom."""
+
+
+class Record(BaseModel):
+    """Base of the records: plain JSON, without what is not known."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: Literal[1] = 1
+    """Of the record's form."""
+
+    def to_xcom(self) -> dict[str, Any]:
+        """Return the record as plain JSON."""
+        return {"version": self.version, **self.model_dump(mode="json", exclude_defaults=True)}
+
+
+class WaitRecord(Record):
+    """What a task waits for, and whose it is."""
+
+    endpoint: str
+    odirouter_conn_id: str | None = None
+    cancel_on_kill: bool = False
+    """Whether it is cancelled when the task is marked: never, if another task waits for it."""
+
+
+class RequestRecord(WaitRecord):
+    """A request, as the task that waits for it knows it."""
+
+    request_id: str
+    submitted_at: datetime | None = None
+    """``None``: another task has submitted the request."""
+    deadline: datetime | None = None
+    """When the wait ends; ``None``: the task does not wait."""
+    images: tuple[str, ...] = ()
+    """The input pictures: URLs, and paths with the connection of their store."""
+    mask: str | None = None
+    sha256: dict[str, str] = {}
+    """Of the pictures that the worker has read, by their path: nothing else may be shown in their place."""
+    parameters: dict[str, Any] = {}
+    """All that was sent but the pictures."""
+
+    @field_serializer("images", "mask", "sha256", "parameters")
+    def _without_secrets(self, value: Any, info: FieldSerializationInfo) -> Any:
+        match value:
+            case dict() if info.field_name == "sha256":
+                return {shorten_url(path): digest for path, digest in value.items()}
+            case dict():
+                return shorten_urls(value)
+            case tuple():
+                return [shorten_url(source) for source in value]
+        return value and shorten_url(value)
+
+
+class BatchRecord(WaitRecord):
+    """A batch, as its task knows it while it submits and waits."""
+
+    output_path: str | None = None
+    """Below it lies what is noted of each edit."""
+    storage_conn_id: str | None = None
+    name: str | None = None
+    """Of the task instance, there."""
+    edits: int
+    """How many there are."""
+    waiting: int = 0
+    """How many requests are waited for."""
+    landed: int = 0
+    failed: int = 0
+    submitted_at: datetime | None = None
+    deferred_at: datetime | None = None
+    """Since when a trigger waits for those; ``None``: a worker does."""
+    deadline: datetime | None = None
+    """When the trigger's wait for those ends."""
+    manifest: str | None = None
+    """Where the manifest lies, as soon as it is written."""
+
+
+class FailureRecord(Record):
+    """Why the task failed."""
+
+    what: str
+    vendor: str | None = None
+    """The vendor's own words."""
+    request_id: str | None = None
+    advice: str | None = None
+    """What the user should do."""
+
+    @classmethod
+    def of(cls, error: OdiRouterError) -> Self:
+        """Return an error's record."""
+        what, vendor = shorten_urls(error.what), shorten_urls(error.vendor)
+        return cls(what=what, vendor=vendor, request_id=error.request_id, advice=error.advice or None)
+
+
+def shortened(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters for people: long texts are cut."""
+    return {name: _shortened(value) for name, value in parameters.items()}
+
+
+def _shortened(value: Any) -> Any:
+    match value:
+        case str() if len(value) > MAX_TEXT:
+            return f"{value[:80]}… ({len(value):,} characters)"
+        case list() | tuple():
+            return [_shortened(item) for item in value]
+        case Mapping():
+            return {str(name): _shortened(item) for name, item in value.items()}
+        case _:
+            return value
+
+
+class OdiRouterRequestLink(BaseOperatorLink):
+    """
+    Where the request lives at OdiRouter: its status, which asks for the API key.
+
+    The operators push it as an XCom before they wait, since Airflow publishes a link only when a task ends.
+    """
+
+    name = "OdiRouter request"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return what the operator has pushed; empty, if there was no request."""
+        return str(get_link_xcom(ti_key, self.xcom_key) or "")
+
+
+def push_request(ti: TaskInstance, record: RequestRecord, url_of: Callable[[str, str], str]) -> None:
+    """
+    Push what others need while the task waits: the record, XCom ``request_id``, and the extra link.
+
+    :param url_of: Returns a request's URL, of its endpoint and its id.
+    """
+    # The record first: it is what another process needs to cancel, and this one may die at any moment.
+    ti.xcom_push(key=REQUEST_XCOM, value=record.to_xcom())
+    ti.xcom_push(key="request_id", value=record.request_id)
+    ti.xcom_push(key=OdiRouterRequestLink().xcom_key, value=url_of(record.endpoint, record.request_id))

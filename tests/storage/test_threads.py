@@ -1,0 +1,151 @@
+"""Jobs in threads: a few at a time, results in order, and a kill does not wait for them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+import pytest
+
+from airflow_provider_odirouter.storage.threads import (
+    MAX_WORKERS,
+    TooSlowError,
+    run_in_thread,
+    run_parallel,
+    try_in_thread,
+)
+from tests.conftest import Kill, KilledError
+
+Job = Callable[[], Any]
+
+
+def fail(error: BaseException) -> None:
+    raise error
+
+
+def test_results_come_in_the_jobs_order_whichever_ends_first() -> None:
+    second_ended = threading.Event()
+
+    def first() -> str:
+        second_ended.wait()
+        return "first"
+
+    def second() -> str:
+        second_ended.set()
+        return "second"
+
+    assert run_parallel([first, second]) == ["first", "second"]
+
+
+def test_as_many_as_there_are_workers_run_at_once_and_no_more() -> None:
+    together = threading.Barrier(MAX_WORKERS)
+    lock, running, peak = threading.Lock(), 0, 0
+
+    def job() -> None:
+        nonlocal running, peak
+        with lock:
+            running += 1
+            peak = max(peak, running)
+        together.wait()
+        with lock:
+            running -= 1
+
+    run_parallel([job] * (3 * MAX_WORKERS))
+
+    assert peak == MAX_WORKERS
+
+
+def test_no_jobs_have_no_results() -> None:
+    assert run_parallel([]) == []
+
+
+def test_the_first_error_is_raised_and_pending_jobs_are_dropped() -> None:
+    begun: list[int] = []
+    ended: list[int] = []
+    stop = threading.Event()
+
+    def runs_on(number: int) -> None:
+        begun.append(number)
+        stop.wait()
+        ended.append(number)
+        raise ValueError("stopped")
+
+    jobs: list[Job] = [partial(runs_on, number) for number in range(MAX_WORKERS - 1)]
+    jobs += [partial(fail, KeyError("the first")), *[partial(runs_on, 99)] * 50]
+    with pytest.raises(KeyError, match="the first"):
+        run_parallel(jobs, stop=stop)
+
+    # The worker of the job that failed may take one more before it hears of it.
+    assert begun.count(99) <= 1
+    assert sorted(ended) == sorted(begun)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)])
+def test_whatever_a_job_raises_is_raised(error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        run_in_thread(partial(fail, error))
+
+
+def test_a_kill_does_not_wait_for_running_jobs(kill: Kill, release: threading.Event) -> None:
+    stop = threading.Event()
+    begun: list[int] = []
+
+    def job(number: int) -> None:
+        begun.append(number)
+        if number == 0:
+            kill()
+        release.wait()
+
+    with pytest.raises(KilledError):
+        run_parallel([partial(job, number) for number in range(50)], stop=stop)
+
+    assert stop.is_set()
+    assert 1 <= len(begun) <= MAX_WORKERS
+    assert not release.is_set()
+
+
+def test_a_jobs_exception_is_returned_but_a_kill_is_raised(kill: Kill, release: threading.Event) -> None:
+    error = OSError("no such bucket")
+    assert try_in_thread(partial(fail, error)) is error
+
+    def job() -> None:
+        kill()
+        release.wait()
+
+    with pytest.raises(KilledError):
+        try_in_thread(job)
+
+
+def test_a_kill_after_an_error_does_not_wait_for_the_other_jobs_either(kill: Kill, release: threading.Event) -> None:
+    stop = threading.Event()
+
+    def runs_on() -> None:
+        stop.wait()
+        kill()
+        release.wait()
+
+    jobs: list[Job] = [runs_on, partial(fail, ValueError("the first"))]
+    with pytest.raises(KilledError):
+        run_parallel(jobs, stop=stop)
+
+
+def test_the_wait_for_a_job_that_does_not_end_is_limited(release: threading.Event) -> None:
+    with pytest.raises(TooSlowError, match=r"no answer within 0\.01 s"):
+        run_in_thread(release.wait, seconds=0.01)
+
+
+def test_an_error_is_raised_although_other_jobs_are_too_slow(release: threading.Event) -> None:
+    stop = threading.Event()
+    jobs: list[Job] = [stop.wait, partial(fail, KeyError())]
+    with pytest.raises(KeyError):
+        run_parallel(jobs, stop=stop, seconds=600)
+
+
+def test_a_job_has_its_callers_context_variables() -> None:
+    seen: ContextVar[str] = ContextVar("seen", default="nothing")
+    seen.set("the task")
+
+    assert run_parallel([seen.get, seen.get]) == ["the task", "the task"]
