@@ -16,6 +16,7 @@ from airflow_provider_odirouter.json_values import json_object
 from airflow_provider_odirouter.operators.base import OdiRouterSubmittingTask
 from airflow_provider_odirouter.parameter_checks import (
     MISSING_WORDS,
+    PROMPT,
     Check,
     flag_problem,
     name_problem,
@@ -42,9 +43,6 @@ if TYPE_CHECKING:
     from airflow_provider_odirouter.xcoms import RequestRecord
 
 log = logging.getLogger(__name__)
-
-PROMPT = "parameters.prompt"
-"""Some models make a picture without one, and charge for it: it is not left out."""
 
 
 class ParametersField(UrlField):
@@ -254,7 +252,7 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         """
         unset: dict[str, object] = {}
         parameters = without_unset(self._given_parameters, self.parameters, "parameters", unset)
-        needed = {name: value for name, value in unset.items() if name == PROMPT or name.endswith("]")}
+        needed = {name: value for name, value in unset.items() if name == f"parameters.{PROMPT}" or name.endswith("]")}
         if needed:
             raise InvalidParametersError(self._endpoint_name, map(_unset_problem, needed.items()))
         if unset:
@@ -308,9 +306,9 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         self, parameters: object, has_template: Callable[[object], bool] | None = None
     ) -> dict[str, Any]:
         plain = json_object(self._endpoint_name, parameters, has_template=has_template)
-        prompt = plain.get("prompt")
+        prompt = plain.get(PROMPT)
         if isinstance(prompt, str) and prompt.strip() in MISSING_WORDS:
-            raise InvalidParametersError(self._endpoint_name, [_unset_problem((PROMPT, prompt))])
+            raise InvalidParametersError(self._endpoint_name, [_unset_problem((f"parameters.{PROMPT}", prompt))])
         return plain
 
     @property

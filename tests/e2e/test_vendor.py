@@ -12,7 +12,7 @@ from tests.e2e.trial import Trial
 
 # So many find the race that they are about in any run; 40 do on the older Airflows, mostly, and 20 do not.
 BURST = 60 if TRIGGERER_CALLS_ON_KILL else 40
-LOOKS = frozenset({"status", "result"})
+POLLS = frozenset({"status", "result"})
 
 
 @pytest.mark.run("edit")
@@ -38,7 +38,7 @@ def test_twenty_seconds_of_503_are_waited_out(trial: Trial) -> None:
     trial.check(submits=1, cancels=0, ends="success", remark=f"{trial.witness.answers(503)} answers 503")
 
 
-@pytest.mark.run("edit", run_seconds=20, drop_every=3, fault_actions=LOOKS)
+@pytest.mark.run("edit", run_seconds=20, drop_every=3, fault_actions=POLLS)
 def test_every_third_connection_may_break(trial: Trial) -> None:
     trial.wait_until_ended()
     assert trial.witness.answers(None)
