@@ -150,12 +150,22 @@ def asks_in_thread() -> bool:
     Only a triggerer's supervisor accepts asynchronous calls in all versions. The supervisor of ``dag.test()`` has no
     ``asend``, which Airflow's secrets backend reports as "not found"; a worker's supervisor raises in Airflow 3.1.
     """
-    comms = getattr(sys.modules.get("airflow.sdk.execution_time.task_runner"), "SUPERVISOR_COMMS", None)
+    comms = _supervisor_comms()
     if comms is None:
         return False
     from airflow.sdk.execution_time.comms import CommsDecoder
 
-    return not hasattr(comms, "asend") or type(comms) is CommsDecoder
+    return is_dag_test() or type(comms) is CommsDecoder
+
+
+def is_dag_test() -> bool:
+    """Return whether ``dag.test()`` runs this task or trigger, in its own process: without executor and triggerer."""
+    comms = _supervisor_comms()
+    return comms is not None and not hasattr(comms, "asend")
+
+
+def _supervisor_comms() -> Any:
+    return getattr(sys.modules.get("airflow.sdk.execution_time.task_runner"), "SUPERVISOR_COMMS", None)
 
 
 def deserialize_xcom(row: Any) -> Any:
@@ -196,6 +206,7 @@ __all__ = [
     "has_supervisor_process",
     "is_api_server",
     "is_current_instance",
+    "is_dag_test",
     "is_mapped_on_worker",
     "is_not_found",
     "task_decorator_factory",

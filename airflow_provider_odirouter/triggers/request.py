@@ -12,7 +12,7 @@ from typing import Any, Self
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from pydantic import ValidationError
 
-from airflow_provider_odirouter.compat import TRIGGERER_CALLS_ON_KILL
+from airflow_provider_odirouter.compat import TRIGGERER_CALLS_ON_KILL, is_dag_test
 from airflow_provider_odirouter.errors import RequestTimeoutError
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.lifecycle.cancel import cancel_all, cancel_command, list_requests, log_outcomes
@@ -35,6 +35,11 @@ ANSWER_HOLDS_SECONDS = 5.0
 
 _cancels: set[asyncio.Task[None]] = set()
 """Cancels under way: asyncio itself holds a task only weakly."""
+
+
+def first_poll_delay() -> float:
+    """Return the seconds before the first poll: none in ``dag.test()``, where no executor reports late."""
+    return 0.0 if is_dag_test() else FIRST_POLL_DELAY
 
 
 class WaitingTrigger(BaseTrigger):
@@ -261,7 +266,7 @@ class OdiRouterRequestTrigger(WaitingTrigger):
         event = await wait_for(
             hook,
             self._wait,
-            first_poll_delay=FIRST_POLL_DELAY,
+            first_poll_delay=first_poll_delay(),
             note=self.log.info,
             before_cancel=self.check_deadline,
         )

@@ -49,7 +49,7 @@ def test_an_edit_lands_its_pictures_wherever_it_waits(
         assert (output["size_bytes"], output["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
         assert "url" not in output
 
-    [submit] = [entry for entry in sandbox.journal if entry.action == "submit"]
+    [submit] = sandbox.submits
     assert set(submit.body) == {"prompt", "images", "mask", "n", "output_format"}
     assert actions(sandbox)[-3:] == ["result", "file", "file"]
     assert not any(entry.authorization_sent for entry in sandbox.journal if entry.action == "file")
@@ -125,7 +125,7 @@ def test_mapped_edits_get_their_own_requests_and_files(
     manifests = [run.xcom("edit", map_index=index) for index in range(3)]
     assert [run.xcom("edit", "request_id", index) for index in range(3)] == [one["request_id"] for one in manifests]
     assert len({one["outputs"][0]["path"] for one in manifests}) == len(list(tmp_path.glob("*.png"))) == 3
-    prompts = {entry.body["prompt"] for entry in sandbox.journal if entry.action == "submit"}
+    prompts = {entry.body["prompt"] for entry in sandbox.submits}
     assert prompts == {"Red", "Green", "mapped"}
 
 
@@ -143,7 +143,7 @@ def test_templates_are_rendered_before_they_are_checked(run_dag: RunDag, sandbox
     run = run_dag(dag, picture=str(pictures / "coffee.png"))
 
     assert run.state == "success", run.error
-    [submit] = [entry for entry in sandbox.journal if entry.action == "submit"]
+    [submit] = sandbox.submits
     assert (submit.body["prompt"], submit.body["n"], submit.body["size"]) == ("texts", 3, "1024x1024")
     assert "mask" not in submit.body
 
@@ -163,7 +163,7 @@ def test_native_templates_may_leave_a_field_unset(run_dag: RunDag, sandbox: Sand
     run = run_dag(dag)
 
     assert run.state == "success", run.error
-    [submit] = [entry for entry in sandbox.journal if entry.action == "submit"]
+    [submit] = sandbox.submits
     assert set(submit.body) == {"prompt", "images", "output_compression", "output_format"}
     assert (submit.body["prompt"], len(submit.body["images"]), submit.body["output_compression"]) == ("2024", 2, 80)
 
