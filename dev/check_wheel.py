@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from zipfile import ZipFile
 
 from dev import readme_example
@@ -16,9 +18,9 @@ PACKAGE = "airflow_provider_odirouter"
 UV = Path(sys.executable).with_name("uv")
 
 
-def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> str:
+def run(*command: str | Path, cwd: Path = ROOT, environment: Mapping[str, str] = MappingProxyType({})) -> str:
     done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, env=os.environ | environment, stdout=subprocess.PIPE, text=True
+        [str(part) for part in command], cwd=cwd, env=os.environ | dict(environment), stdout=subprocess.PIPE, text=True
     )
     if done.returncode:
         sys.exit(f"failed: {' '.join(map(str, command))}\n{done.stdout}")
@@ -47,10 +49,10 @@ def check_installed(wheel: Path, folder: Path) -> None:
     run(UV, "venv", "--quiet", "--python", sys.executable, folder / "venv")
     run(UV, "pip", "install", "--quiet", "--python", python, "--constraints", constraints, wheel, "pytest")
     home = {"AIRFLOW_HOME": str(folder / "home")}
-    listed = run(python, "-m", "airflow", "providers", "list", **home)
+    listed = run(python, "-m", "airflow", "providers", "list", environment=home)
     print(next(line for line in listed.splitlines() if "odirouter" in line))
     print(run(programs / "odirouter-sandbox", "--help").splitlines()[0])
-    run(python, "-c", f"import {PACKAGE}.operators.image_edit, {PACKAGE}.triggers.request", **home)
+    run(python, "-c", f"import {PACKAGE}.operators.image_edit, {PACKAGE}.triggers.request", environment=home)
     check_readme_example(python, folder / "project")
 
 
@@ -58,8 +60,8 @@ def check_readme_example(python: Path, project: Path) -> None:
     """Run the test of the README, which finds the pytest plugin by its entry point."""
     readme_example.write_project(project)
     environment = readme_example.environment_of(project)
-    run(python, "-m", "airflow", "db", "migrate", cwd=project, **environment)
-    print(run(python, "-m", "pytest", "--strict-markers", cwd=project, **environment).splitlines()[-1])
+    run(python, "-m", "airflow", "db", "migrate", cwd=project, environment=environment)
+    print(run(python, "-m", "pytest", "--strict-markers", cwd=project, environment=environment).splitlines()[-1])
 
 
 def main() -> None:

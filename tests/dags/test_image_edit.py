@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 import pytest
 from airflow.sdk import DAG, ObjectStoragePath, task
@@ -103,7 +104,10 @@ def test_request_id_and_link_are_there_before_the_wait(
     assert actions(sandbox) == ["submit"]
     [request] = sandbox.requests
     assert run.xcom("submit", "request_id") == request.request_id
-    link = f"{base_url}/v1/queue/gpt_image_1_edit/requests/{request.request_id}/status"
+    address = f"{base_url}/v1/queue/gpt_image_1_edit/requests/{request.request_id}/status"
+    assert run.xcom("submit", "request_url") == address
+    run_id = quote(run.run.run_id, safe="")
+    link = f"odirouter/dags/submit_only/runs/{run_id}/tasks/submit/-1"
     assert run.xcom("submit", "_link_OdiRouterRequestLink") == link
     manifest = run.xcom("submit")
     assert (manifest["request_id"], manifest["outputs"]) == (request.request_id, [])
