@@ -9,10 +9,13 @@ import pytest
 from airflow.sdk import DAG, ObjectStoragePath, task
 from PIL import Image
 
+from airflow_provider_odirouter.lifecycle.polling import FIRST_POLL_DELAY
+from airflow_provider_odirouter.lifecycle.wait import wait_for
 from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
 from airflow_provider_odirouter.sandbox import Sandbox
+from airflow_provider_odirouter.triggers import request
 from tests.conftest import actions
-from tests.dags.conftest import RunDag
+from tests.dags.conftest import RunDag, edit
 
 pytestmark = [pytest.mark.every_version, pytest.mark.usefixtures("poll_at_once")]
 
@@ -111,6 +114,22 @@ def test_request_id_and_link_are_there_before_the_wait(
     assert run.xcom("submit", "_link_OdiRouterRequestLink") == link
     manifest = run.xcom("submit")
     assert (manifest["request_id"], manifest["outputs"]) == (request.request_id, [])
+
+
+def test_dag_test_polls_a_deferred_task_at_once_and_a_triggerer_later(
+    run_dag: RunDag, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delays: list[float] = []
+
+    async def noting(*arguments: Any, first_poll_delay: float, **options: Any) -> Any:
+        delays.append(first_poll_delay)
+        return await wait_for(*arguments, first_poll_delay=first_poll_delay, **options)
+
+    monkeypatch.setattr(request, "FIRST_POLL_DELAY", FIRST_POLL_DELAY)
+    monkeypatch.setattr(request, "wait_for", noting)
+    assert run_dag(edit(pictures, deferrable=True)).state == "success"
+    assert delays == [0.0]
+    assert request.first_poll_delay() == 7.0
 
 
 def test_mapped_edits_get_their_own_requests_and_files(
