@@ -291,6 +291,22 @@ class TestAWaitingRequest:
 
         assert "IN_PROGRESS, first seen 2026-11-29 12:00:00 UTC" in browser.page(run)
 
+    def test_a_status_of_the_vendor_is_text(self, run_dag: RunDag, browser: Browser, pictures: Path) -> None:
+        run = run_dag(edit(pictures))
+        wait(run)
+        show_status(run, run.xcom("edit", "request_id"), "<script>alert(1)</script>")
+
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;, first seen" in browser.page(run)
+
+    @pytest.mark.parametrize("deadline", ["2026-01-01T12:00:00", "0001-01-01T00:00:00", "9999-12-31T23:59:59-14:00"])
+    def test_an_odd_deadline_does_not_break_the_page(
+        self, deadline: str, run_dag: RunDag, browser: Browser, pictures: Path
+    ) -> None:
+        run = run_dag(edit(pictures))
+        wait(run, deadline=deadline)
+
+        assert "<dt>Deadline</dt>" in browser.page(run)
+
     def test_the_status_of_an_earlier_trys_request_is_not_shown(
         self, run_dag: RunDag, browser: Browser, pictures: Path
     ) -> None:

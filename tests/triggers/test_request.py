@@ -252,7 +252,7 @@ class TestTheStatusForPeople:
         clock.skip(60)
         assert (await waiting).ending is Ending.SUCCEEDED
 
-    async def test_a_push_that_hangs_delays_neither_the_wait_nor_a_kill_nor_other_pushes_threads(
+    async def test_a_push_that_hangs_delays_neither_the_wait_nor_a_kill(
         self, trigger: Make, sandbox: Sandbox, release: threading.Event, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pushing: list[object] = []

@@ -219,7 +219,7 @@ def _waiting(site: Site, instance: Instance) -> dict[str, Any] | None:
     return {
         "since": request.waiting_since,
         "deadline": request.deadline,
-        "is_late": request.deadline < datetime.now(UTC),
+        "is_late": _has_passed(request.deadline),
         "status": status,
         "logs": site.airflow + instance.address_in_airflow,
         "call": f"OdiRouterHook({conn_id!r}).get_status({request.endpoint!r}, {request.request_id!r})",
@@ -382,6 +382,13 @@ def _time(at: datetime) -> str:
         return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
     except (OverflowError, ValueError):  # In UTC, it would be before the year 1 or after 9999.
         return str(at)
+
+
+def _has_passed(at: datetime) -> bool:
+    try:
+        return at.astimezone(UTC) < datetime.now(UTC)
+    except (OverflowError, ValueError):  # as above
+        return False
 
 
 @cache
