@@ -41,8 +41,6 @@ TOO_LARGE = f"The picture has more than {MAX_BYTES // 2**20} MiB, too many to be
 UNLOADED = "This {} is a link: open it to see the picture."
 INCOMPLETE = "This input was a link with a password or a signature, which is not kept, so it cannot be opened here."
 SHOWN_TYPES = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
-
-
 WAITING = frozenset({"running", "deferred", "up_for_reschedule"})
 """The states in which a task can wait for its request."""
 
