@@ -350,6 +350,7 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         known = {
             "request_id": request.request_id,
             "submitted_at": request.submitted_at,
+            "waiting_since": datetime.now(UTC) if wait else None,
             "deadline": datetime.fromtimestamp(wait.deadline, UTC) if wait else None,
         }
         self.hook.before_call()

@@ -75,6 +75,21 @@ def test_who_waits_sees_the_state_and_then_the_pictures_by_themselves(
         assert width_of(outputs.nth(index)) == min(512, output["width"])
 
 
+@pytest.mark.run("hot_chocolate")
+def test_the_link_of_a_request_that_waits_opens_its_page(trial: Trial, visitor: Visitor) -> None:
+    trial.wait_until_watched()
+    page = visitor.follow_link(path_of(trial.dag_id, trial.run_id), "OdiRouter request")
+
+    expect(page.get_by_text("Waiting for OdiRouter")).to_be_visible()
+    # As the trigger has pushed it; the page refreshes by itself.
+    expect(page.get_by_text("IN_PROGRESS, first seen")).to_be_visible()
+    expect(page.get_by_text(f"'gpt_image_1_edit', '{trial.request_id}')")).to_be_visible()
+    page.get_by_role("link", name="The task's log").click()
+    expect(page.get_by_text("is IN_PROGRESS")).to_be_visible()
+    trial.let_requests_end()
+    trial.check(submits=1, cancels=0, ends="success")
+
+
 @pytest.mark.run("hot_chocolate", run_seconds=0)
 def test_it_is_readable_by_day_and_by_night(trial: Trial, visitor: Visitor, screenshots: Path) -> None:
     trial.check(submits=1, cancels=0, ends="success")

@@ -76,7 +76,7 @@ async def the_events(trigger: OdiRouterBatchTrigger) -> list[RequestEvent]:
 
 
 def cancelled(sandbox: Sandbox) -> list[str]:
-    return sorted(str(entry.request_id) for entry in sandbox.journal if entry.action == "cancel")
+    return sorted(str(entry.request_id) for entry in sandbox.cancels)
 
 
 def test_its_arguments_are_plain_and_make_the_same_trigger_again() -> None:
