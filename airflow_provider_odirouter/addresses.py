@@ -13,6 +13,13 @@ PREFIX = "/odirouter"
 ALL = "all"
 """The map index in the address of a whole task."""
 
+IMAGES_ROUTE = "odirouter-task-instance-images"
+"""The name of a task instance's *Images* tab in the addresses of Airflow's UI."""
+TASK_IN_UI = "dags/{dag_id}/runs/{run_id}/tasks/{task_id}"
+"""Below the address of Airflow's UI."""
+VERSION_CHARACTERS = 12
+"""Of a digest in an address, which must be short: a review's page has hundreds."""
+
 TASK = "/dags/{dag_id}/tasks/{task_id}"
 INSTANCE = "/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/{map_index}"
 EDIT = "/edits/{number}"
@@ -31,6 +38,22 @@ def instance_address(dag_id: str, run_id: str, task_id: str, map_index: int | st
     """
     names = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id}
     return INSTANCE.format(**{key: quote(name, safe="") for key, name in names.items()}, map_index=map_index)
+
+
+def images_tab(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
+    """Return the address of a task instance's *Images* tab, below that of Airflow's UI."""
+    names = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id}
+    task = TASK_IN_UI.format(**{key: quote(name, safe="") for key, name in names.items()})
+    return f"{task}{f'/mapped/{map_index}' if map_index >= 0 else ''}/plugin/{IMAGES_ROUTE}"
+
+
+def of_version(address: str, sha256: str) -> str:
+    """
+    Return the address of one version of a picture: where another has taken its place, nothing is shown.
+
+    :param sha256: The digest of that version.
+    """
+    return f"{address}?sha256={sha256[:VERSION_CHARACTERS]}"
 
 
 def with_page(address: str, number: int) -> str:
