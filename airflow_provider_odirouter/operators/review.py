@@ -208,7 +208,7 @@ class OdiRouterReviewOperator(HITLOperator, SkipMixin):
 
         task, found = context["task"], dict[str, RequestRecord]()
         for task_id in sorted(task.get_flat_relative_ids(upstream=True)):
-            upstream = task.dag.get_task(task_id)
+            upstream = context["dag"].get_task(task_id)
             if not issubclass(getattr(upstream, "operator_class", type(upstream)), OdiRouterTask):
                 continue
             for value in context["ti"].xcom_pull(task_ids=[task_id], key=REQUEST_XCOM):
