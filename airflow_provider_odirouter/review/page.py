@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 from urllib.parse import quote
@@ -55,6 +54,7 @@ DETAILS = (
     _Detail(50),
     _Detail(50, links=False),
     _Detail(50, links=False, inputs=False),
+    _Detail(0, links=False, inputs=False),
     _Detail(50, links=False, inputs=False, outputs=False),
     _Detail(0, links=False, inputs=False, outputs=False),
 )
@@ -72,7 +72,8 @@ def make_body(edits: Sequence[ReviewedEdit], addresses: Addresses, *, preselect:
 
     :param preselect: Whether the switches are on at first.
     """
-    bodies = (_body(edits, addresses, detail, preselect=preselect) for detail in DETAILS)
+    prompts = [shorten(shorten_urls(str(edit.item.edit.get("prompt") or "")), DETAILS[0].prompt) for edit in edits]
+    bodies = (_body(edits, prompts, addresses, detail, preselect=preselect) for detail in DETAILS)
     return next(body for body in bodies if len(body.encode()) <= MAX_BYTES)
 
 
@@ -88,7 +89,8 @@ def code(text: str, max_length: int) -> str:
 
 def shorten(text: str, max_length: int) -> str:
     """Return a text in one line, cut, and without characters that hide others or change their order."""
-    text = " ".join("".join(_visible(character) for character in text).split())
+    # The rest of a text of 32,000 characters is not shown, unless the first ones are blanks.
+    text = " ".join("".join(map(_visible, text[: 8 * max_length])).split()) + text[8 * max_length :][:max_length]
     return text if len(text) <= max_length else f"{text[: max_length - 1]}…" if max_length else ""
 
 
@@ -107,27 +109,30 @@ def _pictures(edits: Sequence[ReviewedEdit]) -> Iterator[tuple[int, str, Reviewe
         yield number, f"Keep {number}: {shorten(edit.item.name, MAX_NAME)}", edit, index
 
 
-def _body(edits: Sequence[ReviewedEdit], addresses: Addresses, detail: _Detail, *, preselect: bool) -> str:
+def _body(
+    edits: Sequence[ReviewedEdit], prompts: Sequence[str], addresses: Addresses, detail: _Detail, *, preselect: bool
+) -> str:
     count = count_outputs(edits)
-    do = "Switch off each that must not be used." if preselect else "Switch on each that may be used."
     pictures = "1 picture" if count == 1 else f"{count} pictures"
+    do = "Switch off each that must not be used." if preselect else "Switch on each that may be used."
     numbers = {(edit.item.number, index): number for number, _, edit, index in _pictures(edits)}
-    prompts = Counter(str(edit.item.edit.get("prompt") or "") for edit in edits)
-    common = next(iter(prompts)) if len(prompts) == 1 and len(edits) > 1 else None
+    is_common = len(edits) > 1 and len(set(prompts)) == 1
     parts = [f"**{pictures}.** {do} The [Images]({addresses.tab}) tab shows them larger."]
-    if detail != DETAILS[0]:
-        parts.append(SHOWN_ELSEWHERE)
-    if common:
-        parts.append(f"Prompt of all: {code(shorten_urls(common), detail.prompt)}" if detail.prompt else "")
-    for edit in edits:
+    parts += [SHOWN_ELSEWHERE] if detail != DETAILS[0] else []
+    parts += [_prompt("Prompt of all", prompts[0], detail)] if is_common else []
+    for edit, prompt in zip(edits, prompts, strict=True):
         base = addresses.instance + EDIT.format(number=edit.item.number)
-        prompt = "" if common else code(shorten_urls(str(edit.item.edit.get("prompt") or "")), detail.prompt)
         parts += [
             f"#### {edit.item.number}. {code(edit.item.name, MAX_NAME)}",
-            f"Prompt: {prompt}" if prompt else "",
+            "" if is_common else _prompt("Prompt", prompt, detail),
             _table(edit, base, detail, {index: numbers[edit.item.number, index] for index, _ in edit.outputs()}),
         ]
     return "\n\n".join(filter(None, parts))
+
+
+def _prompt(title: str, prompt: str, detail: _Detail) -> str:
+    shown = code(prompt, detail.prompt)
+    return f"{title}: {shown}" if shown else ""
 
 
 def _table(edit: ReviewedEdit, base: str, detail: _Detail, numbers: dict[int, int]) -> str:
