@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
+import pytest
 from airflow.sdk import BaseNotifier
+from airflow.utils.state import TaskInstanceState
 
 from tests.plugins.conftest import Browser
 
+HAS_AWAITING_INPUT = hasattr(TaskInstanceState, "AWAITING_INPUT")
 Answer = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """Makes the values of the form of what the request holds."""
 
@@ -58,3 +64,58 @@ def keeping(*numbers: int, note: str = "") -> Answer:
         return {**{key: key in {f"keep_{number}" for number in numbers} for key in switches}, "note": note}
 
     return answer
+
+
+@pytest.fixture
+def answers_reach_the_trigger(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """
+    Let ``dag.test()`` wait for a person.
+
+    Before Airflow 3.3, its trigger asks a supervisor that ``dag.test()`` does not have; from 3.3 on, the scheduler ends
+    the wait, which ``dag.test()`` does not have either.
+    """
+    from airflow.providers.standard.triggers import hitl as trigger
+
+    if HAS_AWAITING_INPUT:
+        over = threading.Event()
+        thread = threading.Thread(target=_end_waits, args=(over,), daemon=True)
+        thread.start()
+        yield
+        over.set()
+        thread.join()
+        return
+    monkeypatch.setattr(trigger, "get_hitl_detail_content_detail", _read_detail)
+    monkeypatch.setattr(trigger, "update_hitl_detail_response", _answer_for_no_person)
+    monkeypatch.setattr(trigger, "asyncio", SimpleNamespace(sleep=lambda _: asyncio.sleep(0.1)))
+    yield
+
+
+def _end_waits(over: threading.Event) -> None:
+    """Do what the scheduler does from time to time."""
+    from airflow.jobs.job import Job
+    from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
+
+    runner = SchedulerJobRunner(Job())
+    while not over.wait(0.5):
+        runner.check_awaiting_input_timeouts()
+
+
+def _read_detail(ti_id: Any) -> Any:
+    from airflow.models.hitl import HITLDetail
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        detail = session.get(HITLDetail, ti_id)
+        session.expunge_all()
+        return detail
+
+
+def _answer_for_no_person(ti_id: Any, chosen_options: Any, params_input: Any) -> Any:
+    from airflow.models.hitl import HITLDetail
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        detail = session.get(HITLDetail, ti_id)
+        detail.responded_at, detail.chosen_options = datetime.now(UTC), chosen_options
+        detail.params_input = params_input
+    return _read_detail(ti_id)
