@@ -41,9 +41,10 @@ class OdiRouterReviewOperator(HITLOperator, SkipMixin):
 
     The task asks in Airflow's *Required Actions*, and holds no worker meanwhile (and on Airflow 3.3 no triggerer
     either). The page shows the input of each edit beside its outputs, its prompt, and a switch *Keep* for each output.
-    It returns ``{"approved", "rejected", "note", "responded_by", "responded_at"}``. The first two are lists of the
-    manifests, or of the lines of a batch's manifest, with just these outputs: the ``images`` of a next edit, or the
-    ``edits`` of a next batch. ``responded_by`` is ``{"id", "name"}``, or ``None`` if no person has answered.
+    It returns ``{"approved", "rejected", "note", "responded_by", "responded_at"}``, and each of these is an XCom of its
+    own, too: ``review.output["approved"]``. The first two are lists of the manifests, or of the lines of a batch's
+    manifest, with just these outputs: the ``images`` of a next edit, or the ``edits`` of a next batch. ``responded_by``
+    is ``{"id", "name"}``, or ``None`` if no person has answered.
 
     What has changed while a person looked at it is neither approved nor rejected: the task fails then, and a retry asks
     again. If there is nothing to review, no person is asked: nothing is approved.
@@ -96,6 +97,8 @@ class OdiRouterReviewOperator(HITLOperator, SkipMixin):
     ) -> None:
         if takes_response_timeout(HITLOperator):
             kwargs["response_timeout"] = response_timeout
+        # For review.output["approved"].
+        kwargs.setdefault("multiple_outputs", True)
         # With a default answer, Airflow closes the request when the time is over, and refuses a later answer.
         super().__init__(
             subject=subject,
@@ -276,8 +279,9 @@ class OdiRouterReviewOperator(HITLOperator, SkipMixin):
         if self.on_none_approved == "fail":
             note = f" The note: {result['note']}" if result["note"] else ""
             raise NoneApprovedError(f"No picture is approved, and on_none_approved is 'fail'.{note}")
-        if self.do_xcom_push:
-            context["ti"].xcom_push(key="return_value", value=result)  # skip() may raise: nothing is returned then
+        if self.do_xcom_push:  # skip() may raise: nothing is returned then
+            for key, value in {**result, "return_value": result}.items():
+                context["ti"].xcom_push(key=key, value=value)
         log.info("The tasks directly after this one are skipped (on_none_approved='skip').")
         self.skip(context["ti"], [one for one in self.get_direct_relatives() if not one.is_teardown])
         return result

@@ -56,6 +56,7 @@ def test_a_person_keeps_two_of_three_and_the_result_has_just_these(
     result, manifest = run.xcom("review"), run.xcom("edit")
     assert (numbers(result["approved"]), numbers(result["rejected"])) == ([0, 2], [1])
     assert result["approved"] == [{**manifest, "outputs": [manifest["outputs"][0], manifest["outputs"][2]]}]
+    assert {name: run.xcom("review", name) for name in result} == result
     assert (result["note"], result["responded_by"]) == ("More cream", {"id": "edit", "name": "edit"})
     assert re.match(r"\d{4}-\d\d-\d\dT", result["responded_at"])
     [request] = person.requests
@@ -141,7 +142,7 @@ def test_what_happens_if_nothing_is_approved(
     assert (run.state_of("review"), run.state_of("after")) == ([review], [after])
     if review == "success":
         assert numbers(run.xcom("review")["rejected"]) == [0, 1, 2]
-        assert run.xcom("review")["approved"] == []
+        assert (run.xcom("review")["approved"], run.xcom("review", "note")) == ([], "All too dark")
     else:
         assert "No picture is approved" in run.error
         assert "All too dark" in run.error
