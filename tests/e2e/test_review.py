@@ -29,7 +29,6 @@ def visitor(airflow: LocalAirflow) -> Iterator[Visitor]:
     with Visitor(airflow) as visitor:
         visitor.log_in()
         yield visitor
-        visitor.page.screenshot(path="/tmp/w/reviewlog/last.png", full_page=True)
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ class Person(BaseNotifier):
             threading.Thread(target=self._answer_when_task_waits, args=(self.path,), daemon=True).start()
 
     def _answer_when_task_waits(self, path: str) -> None:
-        while self.browser.client.get(path).json()["task_instance"]["state"] in {"running", "queued", "scheduled"}:
+        while self.browser.client.get(path).json()["task_instance"]["state"] == "running":
             time.sleep(0.1)
         self.before_answer()
         self.send(path, self.answer(self.requests[-1]) if self.answer else {})
@@ -101,21 +101,32 @@ def _end_waits(over: threading.Event) -> None:
 
 
 def _read_detail(ti_id: Any) -> Any:
-    from airflow.models.hitl import HITLDetail
     from airflow.utils.session import create_session
 
     with create_session() as session:
-        detail = session.get(HITLDetail, ti_id)
-        session.expunge_all()
-        return detail
+        detail = _detail(session, ti_id)
+        user = detail.responded_by_user
+        return SimpleNamespace(
+            response_received=detail.response_received,
+            chosen_options=detail.chosen_options,
+            params_input=detail.params_input,
+            responded_at=detail.responded_at,
+            responded_by_user=user and SimpleNamespace(**user),
+        )
 
 
 def _answer_for_no_person(ti_id: Any, chosen_options: Any, params_input: Any) -> Any:
-    from airflow.models.hitl import HITLDetail
     from airflow.utils.session import create_session
 
     with create_session() as session:
-        detail = session.get(HITLDetail, ti_id)
+        detail = _detail(session, ti_id)
         detail.responded_at, detail.chosen_options = datetime.now(UTC), chosen_options
         detail.params_input = params_input
     return _read_detail(ti_id)
+
+
+def _detail(session: Any, ti_id: Any) -> Any:
+    from airflow.models.hitl import HITLDetail
+
+    kind: Any = HITLDetail.ti_id.type.python_type  # a text before Airflow 3.2
+    return session.get(HITLDetail, kind(str(ti_id)))
