@@ -20,7 +20,6 @@ from airflow_provider_odirouter.storage.path_fields import PathField
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseNotifier, Context, XComArg
-    from airflow.sdk.execution_time.hitl import HITLUser
 
     from airflow_provider_odirouter.models import ReviewRecord
     from airflow_provider_odirouter.review.input import ReviewedEdit
@@ -90,7 +89,7 @@ class OdiRouterReviewOperator(HITLOperator, SkipMixin):
         on_none_approved: Literal["skip", "succeed", "fail"] | str = "skip",
         on_timeout: Literal["fail", "reject", "approve"] | str = "fail",
         response_timeout: timedelta | None = None,
-        assigned_users: HITLUser | list[HITLUser] | None = None,
+        assigned_users: dict[str, str] | list[dict[str, str]] | None = None,
         notifiers: Sequence[BaseNotifier] | BaseNotifier | None = None,
         storage_conn_id: str | None = None,
         **kwargs: Any,
@@ -99,12 +98,12 @@ class OdiRouterReviewOperator(HITLOperator, SkipMixin):
             kwargs["response_timeout"] = response_timeout
         # For review.output["approved"].
         kwargs.setdefault("multiple_outputs", True)
+        kwargs["assigned_users"] = assigned_users
         # With a default answer, Airflow closes the request when the time is over, and refuses a later answer.
         super().__init__(
             subject=subject,
             options=[self.SUBMIT],
             defaults=[self.SUBMIT],
-            assigned_users=assigned_users,
             notifiers=notifiers,
             **kwargs,
         )

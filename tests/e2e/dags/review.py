@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from example_dags.odirouter_review import dag
+import runpy
+from pathlib import Path
 
-__all__ = ["dag"]
+dag = runpy.run_path(str(Path(__file__).parents[3] / "example_dags" / "odirouter_review.py"))["dag"]
