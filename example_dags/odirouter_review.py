@@ -35,7 +35,7 @@ with DAG(
         return [{"images": image, "prompt": (params or {})["prompt"]} for image in (params or {})["images"]]
 
     @task(outlets=[Asset("published_pictures")])
-    def publish(approved: list[dict[str, Any]], *, outlet_events: Any) -> list[str]:
+    def publish(approved: list[dict[str, Any]], *, outlet_events: Any = None) -> list[str]:
         """Stand for the shop; ``approved`` has a manifest for each edit of which a picture was approved."""
         paths = [output["path"] for manifest in approved for output in manifest["outputs"]]
         if not paths:
@@ -43,7 +43,7 @@ with DAG(
         outlet_events[Asset("published_pictures")].extra = {"paths": paths}
         return paths
 
-    common = {"output_path": "{{ params.output_path }}", "odirouter_conn_id": "{{ params.conn_id }}"}
+    common: dict[str, Any] = {"output_path": "{{ params.output_path }}", "odirouter_conn_id": "{{ params.conn_id }}"}
     edit = OdiRouterImageEditBatchOperator(task_id="edit", edits=photographs(), **common)
     # "succeed": what is rejected is edited again, even if nothing is approved.
     review = OdiRouterReviewOperator(task_id="review", edits=edit.output, on_none_approved="succeed")

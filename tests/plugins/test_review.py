@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("answers_reach_the_trigger")
 
 def reviewed(tmp_path: Path, pictures: Path, person: Person, edit: dict[str, Any] | None = None, **review: Any) -> DAG:
     """An edit with three pictures, its review, and a task after it."""
-    defaults = {"n": 3, "output_path": str(tmp_path), "deferrable": False, "poll_interval": 0.1}
+    defaults: dict[str, Any] = {"n": 3, "output_path": str(tmp_path), "deferrable": False, "poll_interval": 0.1}
     with DAG("edit") as dag:
         edited = OdiRouterImageEditOperator(
             task_id="edit", prompt="Blue", images=str(pictures / "coffee.png"), **(defaults | (edit or {}))
@@ -180,7 +180,7 @@ def test_an_answer_without_switches_is_the_form_as_it_was(
 def test_a_value_that_is_no_switch_is_a_clear_error(
     run_dag: RunDag, visitor: Visitor, pictures: Path, tmp_path: Path
 ) -> None:
-    person = Person(visitor("edit"), lambda request: keeping(1)(request) | {"keep_2": "perhaps"})
+    person = Person(visitor("edit"), lambda request: {**keeping(1)(request), "keep_2": "perhaps"})
     run = run_dag(reviewed(tmp_path, pictures, person))
     assert "The answer cannot be used" in run.error
 
@@ -197,7 +197,8 @@ def test_a_mapped_review_over_chunks_of_a_batch_and_a_batch_of_what_is_rejected(
             defaults={"images": str(pictures / "small.png")},
             **common,
         )
-        chunks = task(review_chunks)(edited.output, size=10)
+        split: Any = task(review_chunks)
+        chunks = split(edited.output, size=10)
         asked = OdiRouterReviewOperator.partial(task_id="review", notifiers=person).expand(edits=chunks)
 
         @task
