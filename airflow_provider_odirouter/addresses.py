@@ -1,7 +1,7 @@
 """
 The addresses of the gallery's pages and pictures, below the path under which Airflow's API server mounts it.
 
-The templates are the routes, too. :func:`task_instance_address` alone is an address of Airflow's UI.
+The templates are the routes, too. :func:`task_instance_address` and :func:`images_tab` are addresses of Airflow's UI.
 """
 
 from __future__ import annotations
@@ -12,6 +12,11 @@ PREFIX = "/odirouter"
 """The path under which the gallery is mounted, below that of Airflow's ``[api] base_url``."""
 ALL = "all"
 """The map index in the address of a whole task."""
+
+IMAGES_ROUTE = "odirouter-task-instance-images"
+"""The name of a task instance's *Images* tab in the addresses of Airflow's UI."""
+VERSION_CHARACTERS = 12
+"""Of a digest in an address, which must be short: a review's page has hundreds."""
 
 TASK = "/dags/{dag_id}/tasks/{task_id}"
 INSTANCE = "/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/{map_index}"
@@ -51,6 +56,21 @@ def link_from_ui(address: str) -> str:
     It is relative to the UI's own address, which may have a prefix, and which a worker need not know.
     """
     return (PREFIX + address).removeprefix("/")
+
+
+def images_tab(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
+    """Return a link to a task instance's *Images* tab, for the pages of Airflow's UI."""
+    task = task_instance_address(dag_id, run_id, task_id, map_index)
+    return f"{task.removeprefix('/')}/plugin/{IMAGES_ROUTE}"
+
+
+def of_version(address: str, sha256: str) -> str:
+    """
+    Return the address of one version of a picture: where another has taken its place, nothing is shown.
+
+    :param sha256: The digest of that version.
+    """
+    return f"{address}?sha256={sha256[:VERSION_CHARACTERS]}"
 
 
 def with_page(address: str, number: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from http import HTTPStatus
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
@@ -43,6 +44,11 @@ TRIGGERER_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")
 def is_mapped_on_worker(operator: BaseOperator) -> bool:
     """Return whether a worker is building the operator of a mapped task: its parameters are final then."""
     return bool(getattr(operator, "_BaseOperator__from_mapped", False))
+
+
+def takes_response_timeout(hitl_operator: type[BaseOperator]) -> bool:
+    """Return whether ``HITLOperator`` has ``response_timeout``; with Airflow 3.1 it waits ``execution_timeout``."""
+    return "response_timeout" in signature(hitl_operator.__init__).parameters
 
 
 def get_task_state(dag_id: str, task_id: str, run_id: str, map_index: int | None) -> str | None:

@@ -32,6 +32,8 @@ All errors of this provider, as one tree.
     │   └── RequestUnreachableError  too many polls failed in a row; the request may be alive
     ├── BatchFailedError             edits of a batch failed
     │   └── BatchRefusedError        edits of a batch failed, and a retry helps none of them
+    ├── ReviewError                  pictures cannot be reviewed, or their review has no outcome
+    │   └── NoneApprovedError        a person has approved no picture, and the task is to fail then
     ├── BatchStateError              the state of a batch cannot be read
     │   └── BatchStateMissingError   the state of a batch is missing
     └── LandingError                 outputs could not be downloaded or stored
@@ -466,6 +468,21 @@ class BatchRefusedError(BatchFailedError):
     retry_helps = False
     last_advice = ""
     advice = "Correct the failed edits and clear the task: it then submits those, and pays for no other."
+
+
+class ReviewError(OdiRouterError):
+    """Pictures cannot be reviewed, or their review has no outcome."""
+
+    advice = "A retry asks again, with the pictures as they are then."
+    last_advice = "Clear the task: it asks again, with the pictures as they are then."
+
+
+class NoneApprovedError(ReviewError):
+    """A person has approved no picture, and ``on_none_approved`` is ``"fail"``."""
+
+    retry_helps = False
+    advice = "Edit the pictures again, then clear the task."
+    last_advice = ""
 
 
 class BatchStateError(OdiRouterError):

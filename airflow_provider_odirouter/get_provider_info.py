@@ -89,6 +89,7 @@ def get_provider_info() -> dict[str, Any]:
                     f"{package}.operators.image_edit",
                     f"{package}.operators.image_edit_batch",
                     f"{package}.operators.queue",
+                    f"{package}.operators.review",
                 ],
             }
         ],

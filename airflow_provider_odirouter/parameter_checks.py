@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from numbers import Number
 from typing import TypeAlias
 
@@ -46,6 +47,13 @@ def seconds_problem(seconds: object) -> str | None:
     if seconds > MAX_SECONDS:
         return f"must be at most {MAX_SECONDS:,} seconds (a year), not {_quote(seconds)}"
     return None
+
+
+def duration_problem(duration: object) -> str | None:
+    """Check a duration."""
+    if not isinstance(duration, timedelta) or not duration > timedelta(0):
+        return f"must be a timedelta, more than 0 seconds, not {_quote(duration)}"
+    return seconds_problem(duration.total_seconds())
 
 
 def flag_problem(flag: object) -> str | None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 REQUEST_XCOM = "odirouter_request"
 FAILURE_XCOM = "odirouter_failure"
 BATCH_XCOM = "odirouter_batch"
+REVIEW_XCOM = "odirouter_review"
+"""The pictures that a person reviews."""
 STATUS_XCOM = "odirouter_status"
 WAIT_XCOM = "odirouter_wait"
 """Names the requests that a batch's trigger waits for, as ``request_id`` names that of a single edit."""

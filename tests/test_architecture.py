@@ -22,7 +22,7 @@ SMALL = {
 }
 """Small and pure, one idea each; imported by all."""
 BELOW_LIFECYCLE = {"errors", "compat", "models", "protocol", "hooks", "storage", "images", "xcoms"}
-BELOW_FACES = BELOW_LIFECYCLE | {"lifecycle", "batch", "triggers"}
+BELOW_FACES = BELOW_LIFECYCLE | {"lifecycle", "batch", "triggers", "review"}
 FACES = {"operators", "sensors", "decorators"}
 MAY_IMPORT: dict[str, set[str]] = {
     **{module: {"errors"} for module in SMALL},
@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "xcoms": {"errors", "models", "compat"},
     "lifecycle": BELOW_LIFECYCLE,
     "batch": BELOW_LIFECYCLE | {"lifecycle"},
+    "review": {"errors", "models", "storage", "images", "xcoms"},
     "triggers": {"errors", "compat", "models", "hooks", "xcoms", "lifecycle"},
     **dict.fromkeys(FACES, BELOW_FACES | FACES),
     "plugins": {"errors", "compat", "models", "storage", "images", "xcoms", "listeners", "batch"},

@@ -65,6 +65,10 @@ class AnyEndpointRules:
         usable = [name for name in self.file_fields if name not in broken and not is_unset(values.get(name))]
         return {name: values[name] for name in usable}
 
+    def as_edit(self, item: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the item: which parameter takes pictures is not known."""
+        return item
+
     def list_problems(self, names: Collection[str]) -> list[Problem]:
         """Find file parameters that no edit has: a path would be sent, and paid, as a text."""
         unknown = [name for name in self.file_fields if name not in names]

@@ -155,7 +155,7 @@ def _list_problems(
         if not isinstance(values, Mapping):
             problems.append(Problem(position, f"must be a dictionary, not {type(values).__name__}"))
             continue
-        known = with_defaults(values, defaults)
+        known = with_defaults(rules.as_edit(values), defaults)
         unknown = templated_fields(known) | {field for field in broken if is_unset(known.get(field))}
         wrong_name = edit_name_problem(known.pop("name", None))
         if wrong_name and "name" not in unknown:

@@ -50,6 +50,11 @@ class ImageEditRules:
         images, mask = ImageEdit.pictures(values, problems)
         return ({"images": list(images)} if images else {}) | ({"mask": mask} if mask else {})
 
+    def as_edit(self, item: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a manifest, or a line of a batch's, as an edit of its outputs; anything else is one already."""
+        is_manifest = isinstance(item.get("outputs"), list | tuple) and "images" not in item
+        return {"images": item} if is_manifest else item
+
     def list_problems(self, names: Collection[str]) -> list[Problem]:  # noqa: ARG002
         """Return no problem: the rules are about each edit."""
         return []

@@ -88,7 +88,7 @@ def read_edits(value: Any, rules: EndpointRules, *, storage_conn_id: str | None 
     if problem := edits_problem(value, name):
         return _edit_list([problem])
     if not isinstance(value, str):
-        return _edit_list([_from_list(f"{name}[{index}]", item) for index, item in enumerate(value)])
+        return _edit_list([_from_list(f"{name}[{index}]", item, rules) for index, item in enumerate(value)])
     if remark := relative_remark(name, value):
         log.warning(remark)
     text = _read_text(value, name, storage_conn_id)
@@ -106,9 +106,9 @@ def _edit_list(found: Sequence[InputEdit | Problem], path: str | None = None) ->
     )
 
 
-def _from_list(position: str, item: object) -> InputEdit | Problem:
+def _from_list(position: str, item: object, rules: EndpointRules) -> InputEdit | Problem:
     if isinstance(item, Mapping):
-        return InputEdit(position, item)
+        return InputEdit(position, rules.as_edit(item))
     return Problem(position, f"must be a dictionary of an edit's parameters, not {type(item).__name__}")
 
 
@@ -187,7 +187,7 @@ def _json_lines(text: str, rules: EndpointRules) -> Iterator[InputEdit | Problem
         else:
             is_object = isinstance(value, dict)
             shown = f"must be a JSON object, not {shorten_urls(line)[:60]}"
-            yield InputEdit(position, value) if is_object else Problem(position, shown)
+            yield InputEdit(position, rules.as_edit(value)) if is_object else Problem(position, shown)
 
 
 def _shape_problem(number: int, line: str, rules: EndpointRules) -> Problem | None:

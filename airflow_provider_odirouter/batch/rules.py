@@ -72,6 +72,9 @@ class EndpointRules(Protocol):
         :param problems: The broken rules.
         """
 
+    def as_edit(self, item: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the parameters that an item of the list stands for."""
+
     def list_problems(self, names: Collection[str]) -> list[Problem]:
         """
         Return what is wrong with the list as a whole.

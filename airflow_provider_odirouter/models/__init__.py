@@ -25,6 +25,7 @@ from airflow_provider_odirouter.models.batch import (
 )
 from airflow_provider_odirouter.models.edit import ImageEdit, Source
 from airflow_provider_odirouter.models.results import Ending, LandedOutput, Manifest, RequestEvent
+from airflow_provider_odirouter.models.review import ReviewRecord
 
 __all__ = [
     "ApiModel",
@@ -43,6 +44,7 @@ __all__ = [
     "RequestResult",
     "RequestState",
     "RequestStatus",
+    "ReviewRecord",
     "Source",
     "Submission",
     "pack_deadlines",

@@ -35,7 +35,8 @@ class OdiRouterImageEditBatchOperator(OdiRouterBatchOperator):
     Clearing the task also submits edits that the service has refused, but never one that has succeeded.
 
     :param edits: A list of dictionaries, or the path of a JSON Lines (``.jsonl``) or CSV file in any store; at most
-        10,000 edits. Relative paths of pictures in a file are relative to the file's folder.
+        10,000 edits. Relative paths of pictures in a file are relative to the file's folder. A manifest, or a line of a
+        batch's manifest, counts as the edit ``{"images": it}``: of its outputs.
     :param defaults: Parameters for all edits that do not set them themselves.
     :param output_path: Folder for the pictures and the manifest, in any store.
     :param storage_conn_id: The Airflow connection of the stores, for URLs that name none themselves.

@@ -9,6 +9,7 @@ try pays for no second one.
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
 import re
@@ -60,6 +61,15 @@ def read(path: ObjectStoragePath, max_bytes: int, *, track_lineage: bool = True)
     if not data and path.fs.isdir(path.path):  # Some clients read a folder as an empty file.
         raise IsADirectoryError(str(path))
     return data
+
+
+def digest_of(path: ObjectStoragePath) -> str:
+    """Return the SHA-256 of a file. It is not reported to Airflow's lineage."""
+    digest = hashlib.sha256()
+    with Path(path.path).open("rb") if is_local(path) else path.fs.open(path.path, "rb", block_size=COPY_BYTES) as file:
+        while piece := file.read(COPY_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 class TakenError(FileExistsError):

@@ -79,6 +79,7 @@ MODULES = [
     "operators.image_edit_batch",
     "operators.batch",
     "operators.queue",
+    "operators.review",
     "sensors.request",
     "decorators.image_edit",
     "decorators.image_edit_batch",

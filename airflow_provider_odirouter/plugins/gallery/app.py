@@ -34,6 +34,8 @@ from airflow_provider_odirouter.plugins.gallery.instances import (
 from airflow_provider_odirouter.plugins.gallery.subjects import Kind, Picture, Subject, host_name
 
 Number = Annotated[int, Path(ge=-1, lt=2**31)]
+Version = Annotated[str, Query(pattern="^[0-9a-f]*$", max_length=64)]
+"""How a picture's SHA-256 begins."""
 MAX_PAGE = 10**6
 NO_INSTANCE = "Airflow has no such task instance."
 
@@ -80,7 +82,7 @@ async def show_instance(
         make_page = partial(views.mapped_page, site, task, found, page=page, total=total)
     elif not found:
         return answers.html(views.notice(NO_INSTANCE), 404)
-    elif not found[0].batch_summary:
+    elif not found[0].has_edits:
         make_page = partial(views.instance_page, site, found[0])
     else:
         edits, problem = await _try_to_read_edits(found[0])
@@ -123,15 +125,19 @@ OfEdit = Annotated[Edit, Depends(find_edit)]
 
 
 @app.get(INSTANCE + SMALL)
-async def show_small(instance: OfInstance, kind: Kind, index: Number, request: Request) -> Response:
+async def show_small(
+    instance: OfInstance, kind: Kind, index: Number, request: Request, sha256: Version = ""
+) -> Response:
     """Send a small picture of a task instance."""
-    return await answers.small(request, _stored_picture(instance, kind, index))
+    return await answers.small(request, _stored_picture(instance, kind, index, sha256))
 
 
 @app.get(INSTANCE + EDIT + SMALL)
-async def show_small_of_edit(edit: OfEdit, kind: Kind, index: Number, request: Request) -> Response:
+async def show_small_of_edit(
+    edit: OfEdit, kind: Kind, index: Number, request: Request, sha256: Version = ""
+) -> Response:
     """Send a small picture of an edit of a batch."""
-    return await answers.small(request, _stored_picture(edit, kind, index))
+    return await answers.small(request, _stored_picture(edit, kind, index, sha256))
 
 
 @app.get(INSTANCE + COVER)
@@ -147,22 +153,32 @@ async def show_cover_of_edit(edit: OfEdit, request: Request) -> Response:
 
 
 @app.get(INSTANCE + WHOLE)
-async def show_whole(instance: OfInstance, kind: Kind, index: Number, *, download: bool = False) -> Response:
+async def show_whole(
+    instance: OfInstance, kind: Kind, index: Number, *, download: bool = False, sha256: Version = ""
+) -> Response:
     """Send a picture of a task instance as it is."""
-    return await answers.whole(_stored_picture(instance, kind, index), download=download)
+    return await answers.whole(_stored_picture(instance, kind, index, sha256), download=download)
 
 
 @app.get(INSTANCE + EDIT + WHOLE)
-async def show_whole_of_edit(edit: OfEdit, kind: Kind, index: Number, *, download: bool = False) -> Response:
+async def show_whole_of_edit(
+    edit: OfEdit, kind: Kind, index: Number, *, download: bool = False, sha256: Version = ""
+) -> Response:
     """Send a picture of an edit of a batch as it is."""
-    return await answers.whole(_stored_picture(edit, kind, index), download=download)
+    return await answers.whole(_stored_picture(edit, kind, index, sha256), download=download)
 
 
-def _stored_picture(subject: Subject, kind: Kind, index: int) -> Picture:
-    """Return a picture that the subject names; the gallery opens no URL."""
+def _stored_picture(subject: Subject, kind: Kind, index: int, version: str = "") -> Picture:
+    """
+    Return a picture that the subject names; the gallery opens no URL.
+
+    :param version: How its digest begins, if the address names one: a page must not show the picture of a later try.
+    """
     picture = subject.find_picture(kind, index)
     if picture is None or picture.is_linked:
         raise HTTPException(404, "This task instance has no such picture.")
+    if not str(picture.sha256).startswith(version):
+        raise HTTPException(404, "This picture has changed since the page was made.")
     return picture
 
 

@@ -8,6 +8,7 @@ memory for a moment, since each small picture of a page needs a line of it.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -108,18 +109,32 @@ class Edit(Subject):
         return folder == self.folder and name.startswith(f"{self.stem}-")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReviewedEdit(Edit):
+    """An edit that a person reviews; another task has landed its outputs."""
+
+    @property
+    def state_words(self) -> str:
+        """Its state for people: that of the review."""
+        return self.batch.state_words
+
+    def can_have_landed(self, path: str) -> bool:  # noqa: ARG002
+        """Return true: like an input, each output is shown only under the digest that the review has recorded."""
+        return True
+
+
 @dataclass(frozen=True)
 class Edits:
     """
     All edits of a batch.
 
-    :param lines: Of the manifest, or of the state; each is parsed when it is needed.
+    :param lines: Of the manifest, or of the state; each is parsed when it is needed. Those of a review are parsed.
     :param folder: The folder in which the outputs land.
     :param is_state: Whether the lines are of the state: the batch has no manifest yet.
     """
 
     batch: Instance
-    lines: Sequence[bytes] = ()
+    lines: Sequence[bytes | BatchItem] = ()
     folder: str = ""
     is_state: bool = False
 
@@ -146,6 +161,8 @@ class Edits:
 
     def _parse(self, number: int) -> Edit | None:
         line = self.lines[number - 1]
+        if isinstance(line, BatchItem):
+            return _reviewed_edit(self, line, number)
         if len(line) > MAX_LINE_BYTES:
             return None
         try:
@@ -183,6 +200,13 @@ def _edit(edits: Edits, item: BatchItem, number: int) -> Edit:
         error_type=item.error_type,
         phase=None if has_ended else item.phase,
     )
+
+
+def _reviewed_edit(edits: Edits, item: BatchItem, number: int) -> ReviewedEdit:
+    edit = _edit(edits, item, number)
+    fields = {field.name: getattr(edit, field.name) for field in dataclasses.fields(edit)}
+    manifest = edit.manifest and edit.manifest.model_copy(update={"outputs": item.outputs})
+    return ReviewedEdit(**(fields | {"state": edits.batch.state, "manifest": manifest}))
 
 
 def _is_pictures(name: str, value: object) -> bool:
@@ -234,6 +258,8 @@ async def read_edits(batch: Instance) -> Edits:
 
     :raises DisplayError: If the manifest or the state cannot be read.
     """
+    if batch.review:
+        return Edits(batch, batch.review.edits)
     summary = batch.batch_summary
     manifest, folder = _manifest_path(batch), _folder_of_state(batch)
     path = manifest or folder

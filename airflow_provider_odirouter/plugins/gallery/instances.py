@@ -18,12 +18,13 @@ from sqlalchemy import func, select
 from airflow_provider_odirouter.addresses import ALL, instance_address, task_instance_address
 from airflow_provider_odirouter.compat import deserialize_xcom, has_custom_xcom_backend
 from airflow_provider_odirouter.images.landing import stable_name
-from airflow_provider_odirouter.models import BatchSummary, Manifest
+from airflow_provider_odirouter.models import BatchSummary, Manifest, ReviewRecord
 from airflow_provider_odirouter.plugins.gallery.subjects import Subject
 from airflow_provider_odirouter.xcoms import (
     BATCH_XCOM,
     FAILURE_XCOM,
     REQUEST_XCOM,
+    REVIEW_XCOM,
     STATUS_XCOM,
     BatchRecord,
     FailureRecord,
@@ -42,12 +43,13 @@ T = TypeVar("T")
 OUR_OPERATORS = ("OdiRouter", "@task.odirouter")
 """How the names of our operators begin: a task that has not pushed anything yet is recognised by its operator."""
 
-KEYS = (REQUEST_XCOM, STATUS_XCOM, BATCH_XCOM, FAILURE_XCOM)
+KEYS = (REQUEST_XCOM, STATUS_XCOM, BATCH_XCOM, FAILURE_XCOM, REVIEW_XCOM)
 
 REQUEST = TypeAdapter(RequestRecord)
 BATCH = TypeAdapter(BatchRecord)
 STATUS = TypeAdapter(StatusRecord)
 FAILURE = TypeAdapter(FailureRecord)
+REVIEW = TypeAdapter(ReviewRecord)
 RETURNED: TypeAdapter[Manifest | BatchSummary] = TypeAdapter(Manifest | BatchSummary)
 
 
@@ -72,6 +74,7 @@ class Instance(Subject):
 
     :param label: The user's own name of a map index.
     :param status: The status of its request that its trigger has seen last.
+    :param review: What a person reviews; ``None`` for a task that is not a review.
     :param batch_summary: What a batch has returned, or pushed while it waits; ``None`` if it has done neither, and for
         a task that is not a batch.
     """
@@ -83,6 +86,7 @@ class Instance(Subject):
     try_number: int
     status: StatusRecord | None
     batch_summary: BatchSummary | BatchRecord | None
+    review: ReviewRecord | None
 
     @property
     def heading(self) -> str:
@@ -118,7 +122,18 @@ class Instance(Subject):
     @property
     def is_ours(self) -> bool:
         """Whether it edits pictures, or will."""
-        return self.has_request or bool(self.batch_summary) or self.operator.startswith(OUR_OPERATORS)
+        is_known = self.has_request or self.has_edits
+        return is_known or self.operator.startswith(OUR_OPERATORS)
+
+    @property
+    def has_edits(self) -> bool:
+        """Whether it has many edits, each with a page of its own."""
+        return bool(self.batch_summary or self.review)
+
+    @property
+    def state_words(self) -> str:
+        """Its state for people."""
+        return "waits for a person's answer" if self.review and self.state == "deferred" else super().state_words
 
     def can_have_landed(self, path: str) -> bool:
         """Return whether a file has the name of one of its outputs."""
@@ -177,6 +192,7 @@ def _instance(task: Task, ti: TaskInstance, pushed: Mapping[str, Row[Any]]) -> I
         manifest=returned if isinstance(returned, Manifest) else None,
         failure=_read(FAILURE, pushed.get(FAILURE_XCOM)),
         batch_summary=returned if isinstance(returned, BatchSummary) else record,
+        review=_read(REVIEW, pushed.get(REVIEW_XCOM)),
     )
 
 

@@ -33,6 +33,7 @@ STATES = {
     "queued": "waits for a worker",
     "running": "runs on a worker",
     "deferred": "waits for OdiRouter",
+    "awaiting_input": "waits for a person's answer",
     "up_for_retry": "failed, will be retried",
     "up_for_reschedule": "waits for OdiRouter",
     "restarting": "is restarting",

@@ -252,6 +252,9 @@ def _batch_counts(instance: Instance) -> dict[str, int]:
         case BatchRecord() as record:
             counts = {"edits": record.edits, "landed": record.landed, "failed": record.failed}
             return counts if instance.has_ended else counts | {"waiting": record.waiting}
+    if instance.review:
+        edits = instance.review.edits
+        return {"edits": len(edits), "outputs": sum(len(item.outputs) for item in edits)}
     return {}
 
 
