@@ -54,6 +54,8 @@ class BatchOptions:
     try_number: int
     will_be_retried: bool
     """Whether Airflow certainly tries again if this try fails."""
+    max_submits: int | None = None
+    """In all tries; ``None``: no limit."""
     if_exists: IfExists = "fail"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from airflow_provider_odirouter.lifecycle.wait import REPORT_SECONDS, in_words
-from airflow_provider_odirouter.models import BatchItem, Phase
+from airflow_provider_odirouter.models import BatchItem, Phase, Spending
 
 log = logging.getLogger(__name__)
 
@@ -110,15 +110,20 @@ def log_begin(
     )
 
 
-def log_end(items: Sequence[BatchItem], manifest: str, *, is_failure: bool) -> None:
+def log_end(items: Sequence[BatchItem], manifest: str, *, spent: Spending, is_failure: bool) -> None:
     """
     Say how a batch has ended, and name the edits without pictures.
 
+    :param spent: By the task instance in all its tries.
     :param is_failure: Whether an error follows that says so.
     """
     failed = [item for item in items if item.phase is not Phase.LANDED]
     log.info(
-        "%s of %s edits have landed. The manifest is %s.", f"{len(items) - len(failed):,}", f"{len(items):,}", manifest
+        "%s of %s edits have landed. The manifest is %s. This task has spent, in all its tries: %s.",
+        f"{len(items) - len(failed):,}",
+        f"{len(items):,}",
+        manifest,
+        spent,
     )
     if failed and not is_failure:
         named = ", ".join(f"{item.number} ({item.name}): {_kind(item)}" for item in failed[:MAX_NAMED])

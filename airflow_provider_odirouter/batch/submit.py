@@ -22,7 +22,7 @@ from airflow_provider_odirouter.errors import (
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.lifecycle.cancel import cancel_command
 from airflow_provider_odirouter.lifecycle.guard import RequestGuard
-from airflow_provider_odirouter.models import BatchItem, Phase
+from airflow_provider_odirouter.models import BatchItem, Phase, Spending
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,8 @@ class BatchSubmitter:
         endpoint = self._options.endpoint
         try:
             parameters = self._options.make_parameters(item)
-            self._store.save_now(item.model_copy(update={"phase": Phase.SUBMITTING}))
+            paid = item.model_copy(update=item.spending.plus(Spending(1, None))._asdict())
+            self._store.save_now(paid.model_copy(update={"phase": Phase.SUBMITTING}))
             request_id = self._hook.submit(endpoint, parameters, waits_out_rate_limit=False).request_id
         except SubmitStoppedError:
             self._store.stage(item)
@@ -102,7 +103,7 @@ class BatchSubmitter:
             self._store.stage(item)
             raise
         except LostSubmitError as error:
-            self._store.save_now(as_failed(item, error))
+            self._store.save_now(as_failed(paid, error))
             self._lost_in_a_row += 1
             if self._lost_in_a_row >= MAX_LOST:
                 self.stop(error)
@@ -117,7 +118,7 @@ class BatchSubmitter:
             self.stop(error)
         else:
             self._lost_in_a_row = 0
-            self._save_submitted(item, request_id)
+            self._save_submitted(paid, request_id)
 
     def _save_submitted(self, item: BatchItem, request_id: str) -> None:
         submitted = item.model_copy(

@@ -25,6 +25,7 @@ from airflow_provider_odirouter.models.batch import (
 )
 from airflow_provider_odirouter.models.edit import ImageEdit, Source
 from airflow_provider_odirouter.models.results import Ending, LandedOutput, Manifest, RequestEvent
+from airflow_provider_odirouter.models.spending import Spending
 
 __all__ = [
     "ApiModel",
@@ -44,6 +45,7 @@ __all__ = [
     "RequestState",
     "RequestStatus",
     "Source",
+    "Spending",
     "Submission",
     "pack_deadlines",
     "unpack_deadlines",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, cast
 from uuid import uuid4
 
@@ -22,6 +23,7 @@ from airflow_provider_odirouter.parameter_checks import (
     name_problem,
     names_problem,
     one_of,
+    or_none,
     path_problem,
     seconds_problem,
     store_problem,
@@ -92,6 +94,9 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
         read any more and that no retry will poll. Default: true.
     :param on_lost_submit: What a retry does with edits during whose submit an earlier try died: ``"submit"`` them
         again, with a warning (default), or let them ``"fail"`` until the task is cleared.
+    :param max_submits: How many submits the task instance may make in all its tries, also after it is cleared. Each
+        submit counts that may have created a request. When it is reached, the batch submits nothing more, lands what is
+        paid, and fails; Airflow does not retry. Default: no limit.
     """
 
     template_fields: Sequence[str] = (
@@ -123,6 +128,7 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
         "cancel_on_kill": flag_problem,
         "cancel_on_timeout": flag_problem,
         "on_lost_submit": one_of("submit", "fail"),
+        "max_submits": or_none(count_problem),
     }
 
     def __init__(
@@ -146,6 +152,7 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
         on_lost_submit: Literal["submit", "fail"] | str = "submit",
+        max_submits: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -167,6 +174,7 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.on_lost_submit = cast("OnLostSubmit", on_lost_submit)
+        self.max_submits = max_submits
         self._manifest: str | None = None
         # The worker builds a mapped task again, and there execute() checks it: its error is final.
         if not is_mapped_on_worker(self):
@@ -222,6 +230,7 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
                         cleared=pipeline.store.was_cleared,
                         may_cancel=self.cancel_on_kill,
                         on_lost_submit=self.on_lost_submit,
+                        submits_left=self._submits_left(pipeline.store),
                     )
                     resume_plan.items = free_names(
                         resume_plan.items,
@@ -311,6 +320,9 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
             )
         return self._finish(context, pipeline)
 
+    def _submits_left(self, store: BatchStore) -> float:
+        return inf if self.max_submits is None else self.max_submits - store.spent().submits
+
     def _open(self, context: Context) -> Pipeline:
         from airflow_provider_odirouter.batch.endings import BatchOptions
         from airflow_provider_odirouter.batch.pipeline import Pipeline
@@ -346,6 +358,7 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
             cancel_on_timeout=self.cancel_on_timeout,
             try_number=ti.try_number,
             will_be_retried=will_be_retried(context),
+            max_submits=self.max_submits,
         )
         return Pipeline(
             self.hook,
@@ -460,9 +473,10 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
             stopped_by=pipeline.error,
             will_be_retried=will_be_retried(context),
         )
-        log_end(items, self._manifest, is_failure=error is not None)
+        spent = pipeline.store.spent()
+        log_end(items, self._manifest, spent=spent, is_failure=error is not None)
         if error:
             raise error
-        summary = BatchSummary.from_items(self.endpoint, self._manifest, items).model_dump(mode="json")
+        summary = BatchSummary.from_items(self.endpoint, self._manifest, items, spent).model_dump(mode="json")
         lineage.describe_assets(context, self.outlets, summary, folder=self.output_path)
         return summary

@@ -63,6 +63,9 @@ class OdiRouterImageEditBatchOperator(OdiRouterBatchOperator):
         read any more and that no retry will poll. Default: true.
     :param on_lost_submit: What a retry does with edits during whose submit an earlier try died: ``"submit"`` them
         again, with a warning (default), or let them ``"fail"`` until the task is cleared.
+    :param max_submits: How many submits the task instance may make in all its tries, also after it is cleared. Each
+        submit counts that may have created a request. When it is reached, the batch submits nothing more, lands what is
+        paid, and fails; Airflow does not retry. Default: no limit.
     """
 
     template_fields: Sequence[str] = ("edits", "defaults", "output_path", "odirouter_conn_id", "storage_conn_id")
@@ -88,6 +91,7 @@ class OdiRouterImageEditBatchOperator(OdiRouterBatchOperator):
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
         on_lost_submit: Literal["submit", "fail"] | str = "submit",
+        max_submits: int | None = None,
         **kwargs: Any,
     ) -> None:
         # First: the base's __init__ checks them together with its own.
@@ -110,6 +114,7 @@ class OdiRouterImageEditBatchOperator(OdiRouterBatchOperator):
             cancel_on_kill=cancel_on_kill,
             cancel_on_timeout=cancel_on_timeout,
             on_lost_submit=on_lost_submit,
+            max_submits=max_submits,
             **kwargs,
         )
 
