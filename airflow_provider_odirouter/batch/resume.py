@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from airflow_provider_odirouter.errors import LostSubmitError, OdiRouterError
 from airflow_provider_odirouter.lifecycle.state import OnLostSubmit
-from airflow_provider_odirouter.models import BatchItem, Phase, Spending
+from airflow_provider_odirouter.models import NOTHING_SPENT, BatchItem, Phase, Spending
 
 PAID = frozenset({Phase.SUBMITTED, Phase.SUCCEEDED, Phase.LANDED})
 """A new try continues edits in these phases: their requests are paid, or may be."""
@@ -30,7 +30,7 @@ class ResumePlan:
     lost: int = 0
     endpoints: dict[str, str] = field(default_factory=dict)
     """Of an earlier try's requests: a Dag's endpoint may have changed since then."""
-    spent_on_others: Spending = Spending()
+    spent_on_others: Spending = NOTHING_SPENT
     """On edits of the earlier try that are not in the list any more."""
     waits_for_cleared: int = 0
     """How many live requests of a cleared task are kept, since ``max_submits`` forbids to submit their edits again."""

@@ -23,7 +23,7 @@ from uuid import uuid4
 from pydantic import BaseModel
 
 from airflow_provider_odirouter.errors import BatchStateError, BatchStateMissingError, NotOwnerError, StorageError
-from airflow_provider_odirouter.models import BatchItem, Phase, Spending
+from airflow_provider_odirouter.models import NOTHING_SPENT, BatchItem, Phase, Spending
 from airflow_provider_odirouter.storage.files import files_below, make_folder, remove
 from airflow_provider_odirouter.storage.paths import LOCAL_PROTOCOLS, scheme_of
 from airflow_provider_odirouter.storage.state_folder import StateFolder
@@ -161,7 +161,7 @@ class BatchStore:
         return self._load(pointer)
 
     def begin(
-        self, items: Iterable[BatchItem], store: TaskStateStore | None, spent_on_others: Spending = Spending()
+        self, items: Iterable[BatchItem], store: TaskStateStore | None, spent_on_others: Spending = NOTHING_SPENT
     ) -> None:
         """
         Replace the state that an earlier try has left by the edits of this one.

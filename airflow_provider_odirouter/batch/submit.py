@@ -22,7 +22,7 @@ from airflow_provider_odirouter.errors import (
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.lifecycle.cancel import cancel_command
 from airflow_provider_odirouter.lifecycle.guard import RequestGuard
-from airflow_provider_odirouter.models import BatchItem, Phase, Spending
+from airflow_provider_odirouter.models import BatchItem, Phase
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,8 @@ class BatchSubmitter:
         endpoint = self._options.endpoint
         try:
             parameters = self._options.make_parameters(item)
-            paid = item.model_copy(update=item.spending.plus(Spending(1, None))._asdict())
+            price = self._hook.settings.prices.spending(endpoint, item.edit)
+            paid = item.model_copy(update=item.spending.plus(price)._asdict())
             self._store.save_now(paid.model_copy(update={"phase": Phase.SUBMITTING}))
             request_id = self._hook.submit(endpoint, parameters, waits_out_rate_limit=False).request_id
         except SubmitStoppedError:

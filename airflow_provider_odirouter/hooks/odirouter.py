@@ -77,7 +77,7 @@ class OdiRouterHook(BaseHook):
     :param odirouter_conn_id: The Airflow connection, of type ``odirouter``: the API key in the password field, the base
         URL in the host field (default: ``https://odirouter.ai/model``), and in the extra ``timeout`` (seconds for one
         call, default: 60), ``verify`` (``false``, or the path of a CA file; default: ``true``) and
-        ``allow_private_downloads`` (default: ``false``).
+        ``allow_private_downloads`` (default: ``false``), and ``prices``, for estimates of what requests cost.
     """
 
     conn_name_attr = "odirouter_conn_id"
@@ -197,11 +197,9 @@ class OdiRouterHook(BaseHook):
         :return: Whether the connection works, and a message for the user.
         """
         try:
-            self.get_status(IMAGE_EDIT_ENDPOINT, "airflow-connection-test")
+            self.check_key()
         except PathNotFoundError:
             return False, f"{self.settings.base_url} is not the API's base URL: the host does not know the path."
-        except RequestNotFoundError:
-            pass  # in the API's own words: it accepted the key
         except AuthenticationError as error:
             return False, f"The API key is wrong: {self._without_id(error)}"
         except (NotSentError, NoAnswerError) as error:
@@ -211,6 +209,19 @@ class OdiRouterHook(BaseHook):
         except OdiRouterError as error:
             return False, self._without_id(error)
         return True, f"OdiRouter accepts the API key at {self.settings.base_url}."
+
+    def check_key(self) -> None:
+        """
+        Check connection and key with one poll of a request that does not exist, which costs nothing.
+
+        :raises OdiRouterError: If the service cannot be reached, or does not accept the key.
+        """
+        try:
+            self.get_status(IMAGE_EDIT_ENDPOINT, "airflow-connection-test")
+        except PathNotFoundError:
+            raise
+        except RequestNotFoundError:
+            pass  # in the API's own words: it accepted the key
 
     def _without_id(self, error: OdiRouterError) -> str:
         """Return an error's text without the connection's id: Airflow's form tests a copy with a random one."""

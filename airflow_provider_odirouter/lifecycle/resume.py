@@ -45,7 +45,7 @@ from airflow_provider_odirouter.lifecycle.state import (
     make_fingerprint,
 )
 from airflow_provider_odirouter.lifecycle.state_files import NotesBesideOutputs, NotesOfBoth
-from airflow_provider_odirouter.models import CancelOutcome, RequestState, Spending
+from airflow_provider_odirouter.models import CancelOutcome, RequestState
 from airflow_provider_odirouter.parameter_checks import path_problem
 
 if TYPE_CHECKING:
@@ -324,7 +324,10 @@ def submit(
     spent = store.spent()
     if max_submits is not None and spent.submits >= max_submits:
         raise SubmitLimitError(max_submits, str(spent))
-    spending = spent.plus(Spending(1, None))
+    price = hook.settings.prices.spending(intent.endpoint, parameters)
+    if price.cost is not None:
+        log.info("By the prices of the connection, the request costs about %.2f.", price.cost)
+    spending = spent.plus(price)
     intent = intent.model_copy(update=spending._asdict())
     store.note(intent)
     try:

@@ -38,3 +38,6 @@ class Spending(NamedTuple):
     def __str__(self) -> str:
         submits = f"{self.submits:,} submit{'' if self.submits == 1 else 's'}"
         return f"{submits}, about {self.cost:,.2f}" if self.submits and self.cost is not None else submits
+
+
+NOTHING_SPENT = Spending()

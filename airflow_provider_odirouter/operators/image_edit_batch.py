@@ -66,6 +66,9 @@ class OdiRouterImageEditBatchOperator(OdiRouterBatchOperator):
     :param max_submits: How many submits the task instance may make in all its tries, also after it is cleared. Each
         submit counts that may have created a request. When it is reached, the batch submits nothing more, lands what is
         paid, and fails; Airflow does not retry. Default: no limit.
+    :param dry_run: Check everything that is checked before the first submit, and the API key; say in the log and in the
+        XCom ``odirouter_dry_run`` how many edits would be submitted, and what that would cost by the ``prices`` of the
+        connection. Submit and cancel nothing, and skip the task, so that nothing after it runs. Default: false.
     """
 
     template_fields: Sequence[str] = ("edits", "defaults", "output_path", "odirouter_conn_id", "storage_conn_id")
@@ -92,6 +95,7 @@ class OdiRouterImageEditBatchOperator(OdiRouterBatchOperator):
         cancel_on_timeout: bool = True,
         on_lost_submit: Literal["submit", "fail"] | str = "submit",
         max_submits: int | None = None,
+        dry_run: bool = False,
         **kwargs: Any,
     ) -> None:
         # First: the base's __init__ checks them together with its own.
@@ -115,6 +119,7 @@ class OdiRouterImageEditBatchOperator(OdiRouterBatchOperator):
             cancel_on_timeout=cancel_on_timeout,
             on_lost_submit=on_lost_submit,
             max_submits=max_submits,
+            dry_run=dry_run,
             **kwargs,
         )
 

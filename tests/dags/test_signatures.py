@@ -115,6 +115,7 @@ def test_each_common_parameter_reaches_the_base_of_the_batch() -> None:
         "cancel_on_timeout": False,
         "on_lost_submit": "fail",
         "max_submits": 5,
+        "dry_run": True,
     }
     defaults = {name: one.default for name, one in parameters_of(OdiRouterImageEditBatchOperator).items()}
     task = OdiRouterImageEditBatchOperator(task_id="edit", edits="a.csv", **given)
