@@ -372,6 +372,8 @@ class RateLimitedError(AnswerError):
     last_advice = "Lower the concurrency (an Airflow pool does it), or raise the account's limit; then clear the task."
     retry_after: float | None = None
     """Seconds that the service asks to wait; ``None``: it does not say."""
+    was_sent: bool = True
+    """Whether the call was sent; if not, an earlier ``Retry-After`` still holds."""
 
 
 class ServiceError(AnswerError):

@@ -72,7 +72,9 @@ async def complete_event(hook: OdiRouterHook, event: RequestEvent, options: Batc
         try:
             outcome = await hook.acancel(event.endpoint, event.request_id)
         except OdiRouterError as error:
+            hook.metrics.cancelled(event.endpoint, "unreachable", error)
             return event.with_cancel_outcome(error)
+        hook.metrics.cancelled(event.endpoint, "unreachable", outcome)
         return event.with_cancel_outcome(outcome)
     return event
 

@@ -111,7 +111,9 @@ class Pipeline:
             outcomes: dict[str, Outcome] = {}
             for endpoint in dict.fromkeys(map(plan.endpoints.__getitem__, plan.unwanted)):
                 unwanted = [one for one in plan.unwanted if plan.endpoints[one] == endpoint]
-                outcomes |= cancel_on_worker(self._hook, endpoint, unwanted, why="This try does not need them.")
+                outcomes |= cancel_on_worker(
+                    self._hook, endpoint, unwanted, cause="not_needed", why="This try does not need them."
+                )
             for request_id, outcome in outcomes.items():
                 if isinstance(outcome, Exception) and plan.unwanted[request_id]:
                     raise outcome
@@ -327,7 +329,10 @@ class Pipeline:
     def _on_end(self, number: int, event: RequestEvent) -> None:
         self._events.pop(number, None)
         self._waits.pop(number, None)
-        item = as_ended(self.store.item(number), event, self._options)
+        item = self.store.item(number)
+        since = item.submitted_at.timestamp() if item.submitted_at else None
+        self._hook.metrics.ended(event, submitted_at=since)
+        item = as_ended(item, event, self._options)
         self.store.stage(item)
         if item.phase is not Phase.SUBMITTED:
             self._alive.discard(number)

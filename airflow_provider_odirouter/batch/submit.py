@@ -104,6 +104,7 @@ class BatchSubmitter:
             self._store.stage(item)
             raise
         except LostSubmitError as error:
+            self._hook.metrics.submitted(endpoint, price, is_lost=True)
             self._store.save_now(as_failed(paid, error))
             self._lost_in_a_row += 1
             if self._lost_in_a_row >= MAX_LOST:
@@ -118,6 +119,7 @@ class BatchSubmitter:
             self._store.stage(item)
             self.stop(error)
         else:
+            self._hook.metrics.submitted(endpoint, price)
             self._lost_in_a_row = 0
             self._save_submitted(paid, request_id)
 

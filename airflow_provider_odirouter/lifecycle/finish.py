@@ -187,10 +187,12 @@ def land_outputs(
         )
 
     try:
-        return land(result)
+        landed = land(result)
     except FileExpiredError:
         # Each result has fresh links; once, since a link that expires at once will do so again.
-        return land(fetch_result(hook, endpoint, request_id))
+        landed = land(fetch_result(hook, endpoint, request_id))
+    hook.metrics.landed(endpoint, [output.size_bytes or 0 for output in landed if output.path])
+    return landed
 
 
 def advise_on_landing(error: OdiRouterError, *, is_free: bool) -> None:

@@ -207,7 +207,7 @@ def find_resumable(
                 seen = _ask_state(hook, noted, cancel_if_unreachable=cancel_if_unreachable)
             case CancelNoted(reason):
                 log.info(reason)
-                seen = _cancel_noted(hook, noted)
+                seen = _cancel_noted(hook, noted, "cleared" if is_cleared(noted, intent) else "input_changed")
                 if isinstance(seen, Exception) and not isinstance(seen, OdiRouterError):
                     raise seen  # Airflow's own, say: it does not give out the connection now
 
@@ -248,7 +248,7 @@ def _ask_state(hook: OdiRouterHook, request: Submitted, *, cancel_if_unreachable
             if isinstance(error, RequestNotFoundError):
                 time.sleep(pause)
             elif cancel_if_unreachable:
-                cancel_request(hook, request.endpoint, request.request_id)
+                cancel_request(hook, request.endpoint, request.request_id, cause="cleared")
                 return None
             else:
                 raise RequestUnreachableError(
@@ -272,8 +272,9 @@ def _has_ended(hook: OdiRouterHook, request: Submitted) -> bool:
         return False
 
 
-def _cancel_noted(hook: OdiRouterHook, request: Submitted) -> Outcome:
-    return cancel_request(hook.with_connection(request.odirouter_conn_id), request.endpoint, request.request_id)
+def _cancel_noted(hook: OdiRouterHook, request: Submitted, cause: str) -> Outcome:
+    client = hook.with_connection(request.odirouter_conn_id)
+    return cancel_request(client, request.endpoint, request.request_id, cause=cause)
 
 
 @contextmanager
@@ -293,7 +294,11 @@ def cancel_previous_on_early_failure(
     except Exception as error:
         is_final = is_last_try or not getattr(error, "retry_helps", True)
         request = _recall(store) if is_final and may_cancel else None
-        if isinstance(request, Submitted) and not request.done and _cancel_noted(hook, request) in OVER_AFTER_CANCEL:
+        if (
+            isinstance(request, Submitted)
+            and not request.done
+            and _cancel_noted(hook, request, "task_failed") in OVER_AFTER_CANCEL
+        ):
             store.forget()
         raise
 
@@ -333,12 +338,15 @@ def submit(
     try:
         request_id = hook.submit(intent.endpoint, parameters).request_id
     except LostSubmitError:
+        hook.metrics.submitted(intent.endpoint, price, is_lost=True)
         raise
     except AirflowTaskTimeout as error:
+        hook.metrics.submitted(intent.endpoint, price, is_lost=True)
         raise LostSubmitError(f"Airflow's execution_timeout ended the submit to {intent.endpoint}.") from error
     except (OdiRouterError, SubmitStoppedError):
         store.forget(spent)  # the submit certainly never became a request
         raise
+    hook.metrics.submitted(intent.endpoint, price)
     log.info("Submitted request %s to %s.", request_id, intent.endpoint)
     if store.survives_retry:
         log.info("This task has spent, in all its tries: %s.", spending)

@@ -228,7 +228,8 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
                     guard.stop_if_not_running()
                     self.defer_for(wait)
                 [event] = wait_on_worker(self.hook, [wait])
-            return self._finish(context, event)
+            # Of a request that had succeeded before this try, the end is counted already.
+            return self._finish(context, event, is_counted=bool(earlier and earlier.succeeded))
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         """Resume with the trigger's event."""
@@ -389,7 +390,7 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         self.hook.before_call()
         push_request(context["ti"], record.model_copy(update=known), self.hook.request_url)
 
-    def _finish(self, context: Context, event: RequestEvent) -> dict[str, Any]:
+    def _finish(self, context: Context, event: RequestEvent, *, is_counted: bool = False) -> dict[str, Any]:
         from airflow_provider_odirouter.errors import OdiRouterError
         from airflow_provider_odirouter.lifecycle.cancel import cancel_request
         from airflow_provider_odirouter.lifecycle.failures import will_be_retried
@@ -398,13 +399,17 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         from airflow_provider_odirouter.models import Ending
         from airflow_provider_odirouter.operators import lineage
 
+        if not is_counted:
+            self.hook.metrics.ended(event)
         if not may_be_alive(event):
             self._finished_request = event.request_id
         store = self._request_store(context)
         has_next_try = will_be_retried(context)
         keeps_request = store.survives_retry and has_next_try
         if event.ending is Ending.UNREACHABLE and self.cancel_on_timeout and not keeps_request:
-            event = event.with_cancel_outcome(cancel_request(self.hook, self.endpoint, event.request_id))
+            event = event.with_cancel_outcome(
+                cancel_request(self.hook, self.endpoint, event.request_id, cause="unreachable")
+            )
         try:
             manifest = finish(
                 context,
