@@ -28,7 +28,7 @@ class OdiRouterImageEditBatchOperator(OdiRouterBatchOperator):
 
     It writes a manifest to the output path, as JSON Lines: a line per edit, in order, with ``outputs``, or with
     ``error``, ``error_type`` and ``request_id``. It returns ``{"endpoint", "manifest", "edits", "succeeded", "failed",
-    "outputs", "submitted_at", "completed_at"}``: the manifest's path, and the counts.
+    "outputs", "submits", "cost", "submitted_at", "completed_at"}``: the manifest's path, and the counts.
 
     The state of each edit is saved beside the manifest (in ``.odirouter/``), on every version of Airflow: a retry lands
     what was paid, and submits only edits that were not submitted, or that failed with an error that a retry can cure.

@@ -68,7 +68,8 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
 
     It pushes the XCom ``request_id`` and an extra link before it waits, and returns the manifest: ``{"request_id",
     "endpoint", "outputs": [{"path" or "url", "content_type", "width", "height", "size_bytes", "sha256"}],
-    "submitted_at", "completed_at", "inference_seconds", "metadata"}``. Outputs never go through XCom.
+    "submitted_at", "completed_at", "inference_seconds", "submits", "cost", "metadata"}``. Outputs never go
+    through XCom.
 
     The event of an asset in ``outlets`` has the manifest's main fields in its ``extra`` (``request_id``, ``endpoint``,
     ``outputs``, ``inference_seconds``), beside what you put there; an ``AssetAlias`` stands for the outputs' folder.

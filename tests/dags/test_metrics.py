@@ -125,11 +125,10 @@ def set_up_stats(monkeypatch: pytest.MonkeyPatch, backends: list[Any], package: 
     try:
         stats: Any = import_module(f"{package}._shared.observability.metrics.stats")
     except ImportError:  # Airflow 3.1
-        from airflow.metrics.statsd_logger import get_statsd_logger
-        from airflow.stats import Stats
-
-        monkeypatch.setattr(type(Stats), "factory", staticmethod(kept_in(backends, get_statsd_logger)))
-        monkeypatch.setattr(type(Stats), "instance", None)
+        stats = import_module("airflow.stats").Stats
+        make = import_module("airflow.metrics.statsd_logger").get_statsd_logger
+        monkeypatch.setattr(type(stats), "factory", staticmethod(kept_in(backends, lambda: make(stats))))
+        monkeypatch.setattr(stats, "instance", None)
         return
     stats_utils = import_module(f"{package}.observability.metrics.stats_utils")
     if hasattr(stats, "initialize"):
@@ -334,11 +333,14 @@ async def test_on_an_event_loop_a_backend_that_blocks_holds_up_nothing(
 async def test_what_comes_faster_than_it_can_be_sent_is_dropped(
     monkeypatch: pytest.MonkeyPatch, release: threading.Event
 ) -> None:
-    sent: list[int] = []
+    sent: list[str] = []
+
+    def hang(name: str, *_: Any, **__: Any) -> None:
+        release.wait(30)
+        sent.append(name)
+
     monkeypatch.setattr(metrics, "MAX_QUEUED", 5)
-    monkeypatch.setattr(
-        metrics, "get_stats", lambda: SimpleNamespace(incr=lambda *_, **__: (release.wait(30), sent.append(1)))
-    )
+    monkeypatch.setattr(metrics, "get_stats", lambda: SimpleNamespace(incr=hang))
     for _ in range(100):
         Metrics().polled("e")
     release.set()
