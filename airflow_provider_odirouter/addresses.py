@@ -1,7 +1,7 @@
 """
 The addresses of the gallery's pages and pictures, below the path under which Airflow's API server mounts it.
 
-The templates are the routes, too.
+The templates are the routes, too. :func:`task_instance_address` alone is an address of Airflow's UI.
 """
 
 from __future__ import annotations
@@ -31,6 +31,26 @@ def instance_address(dag_id: str, run_id: str, task_id: str, map_index: int | st
     """
     names = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id}
     return INSTANCE.format(**{key: quote(name, safe="") for key, name in names.items()}, map_index=map_index)
+
+
+def task_instance_address(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
+    """
+    Return the address of a task instance's logs in Airflow's UI, below that of the UI.
+
+    :param map_index: -1 if the task is not mapped.
+    """
+    dag, run, task = (quote(name, safe="") for name in (dag_id, run_id, task_id))
+    mapped = f"/mapped/{map_index}" if map_index >= 0 else ""
+    return f"/dags/{dag}/runs/{run}/tasks/{task}{mapped}"
+
+
+def link_from_ui(address: str) -> str:
+    """
+    Return a link to a page of the gallery, for the pages of Airflow's UI.
+
+    It is relative to the UI's own address, which may have a prefix, and which a worker need not know.
+    """
+    return (PREFIX + address).removeprefix("/")
 
 
 def with_page(address: str, number: int) -> str:

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from airflow.sdk import BaseOperator
     from airflow.sdk.lineage import HookLineageCollector
-    from airflow.sdk.types import TaskInstanceKey
 
 TRIGGERER_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")
 """Whether Airflow calls a trigger's ``on_kill`` (3.3 and later). Earlier versions only raise ``CancelledError``."""
@@ -73,11 +72,16 @@ def get_xcom(dag_id: str, task_id: str, run_id: str, map_index: int | None, key:
     return XCom.get_one(key=key, dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=map_index)
 
 
-def get_link_xcom(ti_key: TaskInstanceKey, key: str) -> Any:
-    """Read the XCom of an extra link; it works in every process that shows links."""
+def set_xcom(dag_id: str, task_id: str, run_id: str, map_index: int | None, key: str, value: Any) -> None:
+    """
+    Let Airflow write an XCom of a task instance, from whatever process.
+
+    :raises Exception: If Airflow does not answer; the class depends on the reason.
+    """
     from airflow.sdk.execution_time.xcom import XCom
 
-    return XCom.get_value(ti_key=ti_key, key=key)
+    index = -1 if map_index is None else map_index
+    XCom.set(key, value, dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=index)
 
 
 def has_custom_xcom_backend() -> bool:
@@ -150,12 +154,22 @@ def asks_in_thread() -> bool:
     Only a triggerer's supervisor accepts asynchronous calls in all versions. The supervisor of ``dag.test()`` has no
     ``asend``, which Airflow's secrets backend reports as "not found"; a worker's supervisor raises in Airflow 3.1.
     """
-    comms = getattr(sys.modules.get("airflow.sdk.execution_time.task_runner"), "SUPERVISOR_COMMS", None)
+    comms = _supervisor_comms()
     if comms is None:
         return False
     from airflow.sdk.execution_time.comms import CommsDecoder
 
-    return not hasattr(comms, "asend") or type(comms) is CommsDecoder
+    return is_dag_test() or type(comms) is CommsDecoder
+
+
+def is_dag_test() -> bool:
+    """Return whether ``dag.test()`` runs this task or trigger, in its own process: without executor and triggerer."""
+    comms = _supervisor_comms()
+    return comms is not None and not hasattr(comms, "asend")
+
+
+def _supervisor_comms() -> Any:
+    return getattr(sys.modules.get("airflow.sdk.execution_time.task_runner"), "SUPERVISOR_COMMS", None)
 
 
 def get_stats() -> Any:
@@ -211,7 +225,6 @@ __all__ = [
     "deserialize_xcom",
     "determine_kwargs",
     "get_lineage_collector",
-    "get_link_xcom",
     "get_stats",
     "get_task_state",
     "get_xcom",
@@ -219,7 +232,9 @@ __all__ = [
     "has_supervisor_process",
     "is_api_server",
     "is_current_instance",
+    "is_dag_test",
     "is_mapped_on_worker",
     "is_not_found",
+    "set_xcom",
     "task_decorator_factory",
 ]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 from airflow.sdk import BaseOperatorLink
 from pydantic import BaseModel, ConfigDict, FieldSerializationInfo, field_serializer
 
-from airflow_provider_odirouter.compat import get_link_xcom
+from airflow_provider_odirouter.addresses import instance_address, link_from_ui
 from airflow_provider_odirouter.errors import OdiRouterError
 from airflow_provider_odirouter.redaction import shorten_url, shorten_urls
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 REQUEST_XCOM = "odirouter_request"
 FAILURE_XCOM = "odirouter_failure"
 BATCH_XCOM = "odirouter_batch"
+STATUS_XCOM = "odirouter_status"
 WAIT_XCOM = "odirouter_wait"
 """Names the requests that a batch's trigger waits for, as ``request_id`` names that of a single edit."""
 
@@ -34,6 +35,11 @@ MAX_TEXT = 4_000
 
 class TaskInstance(Protocol):
     """What is used of Airflow's task instance."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int | None
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Push an XCom."""
@@ -71,6 +77,8 @@ class RequestRecord(WaitRecord):
     request_id: str
     submitted_at: datetime | None = None
     """``None``: another task has submitted the request."""
+    waiting_since: datetime | None = None
+    """When the wait of this try began; ``None``: the task does not wait."""
     deadline: datetime | None = None
     """When the wait ends; ``None``: the task does not wait."""
     images: tuple[str, ...] = ()
@@ -116,6 +124,15 @@ class BatchRecord(WaitRecord):
     """Where the manifest lies, as soon as it is written."""
 
 
+class StatusRecord(Record):
+    """The status of a request, as its trigger has seen it when its state changed."""
+
+    request_id: str
+    """The trigger of an earlier try may be late, and its request another one."""
+    raw_status: str
+    seen_at: datetime
+
+
 class FailureRecord(Record):
     """Why the task failed."""
 
@@ -152,25 +169,31 @@ def _shortened(value: Any) -> Any:
 
 class OdiRouterRequestLink(BaseOperatorLink):
     """
-    Where the request lives at OdiRouter: its status, which asks for the API key.
+    The gallery's page of the task instance, which shows the request.
 
-    The operators push it as an XCom before they wait, since Airflow publishes a link only when a task ends.
+    Airflow asks for it when a task ends; the operators push it as an XCom before they wait, so that it is there then.
     """
 
     name = "OdiRouter request"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return what the operator has pushed; empty, if there was no request."""
-        return str(get_link_xcom(ti_key, self.xcom_key) or "")
+        """Return the link, relative to the address of Airflow's UI."""
+        return _link_to_page(ti_key.dag_id, ti_key.run_id, ti_key.task_id, ti_key.map_index)
 
 
 def push_request(ti: TaskInstance, record: RequestRecord, url_of: Callable[[str, str], str]) -> None:
     """
-    Push what others need while the task waits: the record, XCom ``request_id``, and the extra link.
+    Push what others need while the task waits: the record, XComs ``request_id`` and ``request_url``, the extra link.
 
     :param url_of: Returns a request's URL, of its endpoint and its id.
     """
     # The record first: it is what another process needs to cancel, and this one may die at any moment.
     ti.xcom_push(key=REQUEST_XCOM, value=record.to_xcom())
     ti.xcom_push(key="request_id", value=record.request_id)
-    ti.xcom_push(key=OdiRouterRequestLink().xcom_key, value=url_of(record.endpoint, record.request_id))
+    ti.xcom_push(key="request_url", value=url_of(record.endpoint, record.request_id))
+    link = _link_to_page(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+    ti.xcom_push(key=OdiRouterRequestLink().xcom_key, value=link)
+
+
+def _link_to_page(dag_id: str, run_id: str, task_id: str, map_index: int | None) -> str:
+    return link_from_ui(instance_address(dag_id, run_id, task_id, -1 if map_index is None else map_index))

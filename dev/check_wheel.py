@@ -6,17 +6,21 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from zipfile import ZipFile
+
+from dev import readme_example
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "airflow_provider_odirouter"
 UV = Path(sys.executable).with_name("uv")
 
 
-def run(*command: str | Path, **environment: str) -> str:
+def run(*command: str | Path, cwd: Path = ROOT, environment: Mapping[str, str] = MappingProxyType({})) -> str:
     done = subprocess.run(
-        [str(part) for part in command], cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, text=True
+        [str(part) for part in command], cwd=cwd, env=os.environ | dict(environment), stdout=subprocess.PIPE, text=True
     )
     if done.returncode:
         sys.exit(f"failed: {' '.join(map(str, command))}\n{done.stdout}")
@@ -38,16 +42,26 @@ def check_contents(wheel: Path) -> None:
 
 def check_installed(wheel: Path, folder: Path) -> None:
     """Install the wheel with the versions of the lock file, as a user would, and use each part once."""
-    python = folder / "venv" / "bin" / "python"
+    programs = folder / "venv" / "bin"
+    python = programs / "python"
     constraints = folder / "constraints.txt"
-    run(UV, "export", "--frozen", "--quiet", "--no-dev", "--no-emit-project", "--no-hashes", "-o", constraints)
+    run(UV, "export", "--frozen", "--quiet", "--no-emit-project", "--no-hashes", "-o", constraints)
     run(UV, "venv", "--quiet", "--python", sys.executable, folder / "venv")
-    run(UV, "pip", "install", "--quiet", "--python", python, "--constraints", constraints, wheel)
+    run(UV, "pip", "install", "--quiet", "--python", python, "--constraints", constraints, wheel, "pytest")
     home = {"AIRFLOW_HOME": str(folder / "home")}
-    listed = run(python, "-m", "airflow", "providers", "list", **home)
+    listed = run(python, "-m", "airflow", "providers", "list", environment=home)
     print(next(line for line in listed.splitlines() if "odirouter" in line))
-    print(run(python, "-m", f"{PACKAGE}.sandbox", "--help").splitlines()[0])
-    run(python, "-c", f"import {PACKAGE}.operators.image_edit, {PACKAGE}.triggers.request", **home)
+    print(run(programs / "odirouter-sandbox", "--help").splitlines()[0])
+    run(python, "-c", f"import {PACKAGE}.operators.image_edit, {PACKAGE}.triggers.request", environment=home)
+    check_readme_example(python, folder / "project")
+
+
+def check_readme_example(python: Path, project: Path) -> None:
+    """Run the test of the README, which finds the pytest plugin by its entry point."""
+    readme_example.write_project(project)
+    environment = readme_example.environment_of(project)
+    run(python, "-m", "airflow", "db", "migrate", cwd=project, environment=environment)
+    print(run(python, "-m", "pytest", "--strict-markers", cwd=project, environment=environment).splitlines()[-1])
 
 
 def main() -> None:

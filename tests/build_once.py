@@ -24,14 +24,14 @@ def create_database(folder: Path) -> None:
     with (folder / "airflow.db.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if first.exists():
-            _copy(first, own)
+            copy_database(first, own)
             return
         initdb()
         DagBundlesManager().sync_bundles_to_db()
-        _copy(own, first)
+        copy_database(own, first)
 
 
-def _copy(database: Path, to: Path) -> None:
+def copy_database(database: Path, to: Path) -> None:
     """Let SQLite do it: to open and close such a file by other means takes away the locks of this process."""
     with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(to)) as target:
         source.backup(target)

@@ -11,11 +11,8 @@ from airflow_provider_odirouter.batch.rules import FilesRead
 from airflow_provider_odirouter.errors import InvalidParametersError, Problem
 from airflow_provider_odirouter.file_parameters import file_sources, with_files
 from airflow_provider_odirouter.json_values import json_object
-from airflow_provider_odirouter.parameter_checks import is_unset, unset_problem
+from airflow_provider_odirouter.parameter_checks import PROMPT, is_unset, unset_problem
 from airflow_provider_odirouter.text_paths import relative_remark
-
-PROMPT = "prompt"
-"""Some models make a picture without one, and charge for it: it is not left out."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from airflow_provider_odirouter.compat import TRIGGERER_CALLS_ON_KILL, TriggerFa
 from airflow_provider_odirouter.errors import NotOwnerError, OdiRouterError
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.lifecycle.polling import Cancel, Pause, Poll, Seen, Wait, poll_until_done
-from airflow_provider_odirouter.models import CancelOutcome, Ending, RequestEvent
+from airflow_provider_odirouter.models import CancelOutcome, Ending, RequestEvent, RequestStatus
 from airflow_provider_odirouter.storage.threads import Jobs
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ async def wait_for(
     *,
     first_poll_delay: float,
     note: Callable[[str], object],
+    on_status: Callable[[RequestStatus], object] = lambda _: None,
     before_cancel: Callable[[], Awaitable[object]] | None = None,
 ) -> RequestEvent:
     """
@@ -52,19 +53,9 @@ async def wait_for(
 
     :param first_poll_delay: Seconds before which no poll is sent.
     :param note: Called with each line for the log.
+    :param on_status: Called with each status of another state than the one before, unless it ends the wait.
     :param before_cancel: Awaited before the request is cancelled at its deadline; our errors prevent the cancel.
     """
-
-    async def cancel() -> CancelOutcome:
-        if before_cancel:
-            await before_cancel()
-        try:
-            outcome = await hook.acancel(wait.endpoint, wait.request_id)
-        except OdiRouterError as error:
-            hook.metrics.cancelled(wait.endpoint, "timeout", error)
-            raise
-        hook.metrics.cancelled(wait.endpoint, "timeout", outcome)
-        return outcome
 
     # The wall clock read once, then a steady one: a clock that is set meanwhile must not end the wait.
     offset = time.time() - time.monotonic()
@@ -72,6 +63,7 @@ async def wait_for(
         wait, now=lambda: offset + time.monotonic(), random=random.random, first_poll_delay=first_poll_delay
     )
     seen: Seen = None
+    state = None
     while True:
         try:
             step, seen = steps.send(seen), None
@@ -85,8 +77,25 @@ async def wait_for(
                 await asyncio.sleep(seconds)
             case Poll(is_final):
                 seen = await _or_error(hook.aget_status(wait.endpoint, wait.request_id, is_final=is_final))
+                if isinstance(seen, RequestStatus) and not seen.state.is_terminal and seen.state != state:
+                    state = seen.state
+                    on_status(seen)
             case Cancel():
-                seen = await _or_error(cancel())
+                seen = await _or_error(_cancel_at_deadline(hook, wait, before_cancel))
+
+
+async def _cancel_at_deadline(
+    hook: OdiRouterHook, wait: Wait, before_cancel: Callable[[], Awaitable[object]] | None
+) -> CancelOutcome:
+    if before_cancel:
+        await before_cancel()
+    try:
+        outcome = await hook.acancel(wait.endpoint, wait.request_id)
+    except OdiRouterError as error:
+        hook.metrics.cancelled(wait.endpoint, "timeout", error)
+        raise
+    hook.metrics.cancelled(wait.endpoint, "timeout", outcome)
+    return outcome
 
 
 async def wait_for_all(

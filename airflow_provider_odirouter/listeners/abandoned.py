@@ -126,7 +126,8 @@ def _request_ids_of_batch(record: BatchRecord, marked: MarkedInstance) -> list[s
             advice="If this path is on a worker's own disk, the API server cannot read it: the task's log has the "
             "request ids.",
         )
-    # An item with an error was given up. If no retry follows, its request was left running on purpose.
+    # The task has stopped waiting for an item with an error. If no retry follows, its request was left running on
+    # purpose.
     return [str(item.request_id) for item in batch_store.of(Phase.SUBMITTED) if item.error is None or marked.tries_left]
 
 

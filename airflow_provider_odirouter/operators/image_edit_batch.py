@@ -18,7 +18,7 @@ class OdiRouterImageEditBatchOperator(OdiRouterBatchOperator):
     """
     Edit many pictures with ``gpt_image_1_edit`` in one task, each edit on its own: submit, wait, land.
 
-    When a request ends, the next edit takes its place at once, and its pictures land while other requests run. After
+    When a request ends, the next edit takes its slot at once, and its pictures land while other requests run. After
     the last submit, the task leaves the worker and waits in one trigger for the requests that still run.
 
     Each edit has the parameters of

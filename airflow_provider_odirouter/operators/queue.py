@@ -16,6 +16,7 @@ from airflow_provider_odirouter.json_values import json_object
 from airflow_provider_odirouter.operators.base import OdiRouterSubmittingTask
 from airflow_provider_odirouter.parameter_checks import (
     MISSING_WORDS,
+    PROMPT,
     Check,
     count_problem,
     flag_problem,
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PROMPT = "parameters.prompt"
-"""Some models make a picture without one, and charge for it: it is not left out."""
 NOT_REMEMBERED = (
     "needs a place where the submits of earlier tries are remembered: set durable=True, and, on Airflow before 3.3, an "
     "output_path"
@@ -279,7 +278,7 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         """
         unset: dict[str, object] = {}
         parameters = without_unset(self._given_parameters, self.parameters, "parameters", unset)
-        needed = {name: value for name, value in unset.items() if name == PROMPT or name.endswith("]")}
+        needed = {name: value for name, value in unset.items() if name == f"parameters.{PROMPT}" or name.endswith("]")}
         if needed:
             raise InvalidParametersError(self._endpoint_name, map(_unset_problem, needed.items()))
         if unset:
@@ -339,9 +338,9 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         self, parameters: object, has_template: Callable[[object], bool] | None = None
     ) -> dict[str, Any]:
         plain = json_object(self._endpoint_name, parameters, has_template=has_template)
-        prompt = plain.get("prompt")
+        prompt = plain.get(PROMPT)
         if isinstance(prompt, str) and prompt.strip() in MISSING_WORDS:
-            raise InvalidParametersError(self._endpoint_name, [_unset_problem((PROMPT, prompt))])
+            raise InvalidParametersError(self._endpoint_name, [_unset_problem((f"parameters.{PROMPT}", prompt))])
         return plain
 
     @property
@@ -385,6 +384,7 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         known = {
             "request_id": request.request_id,
             "submitted_at": request.submitted_at,
+            "waiting_since": datetime.now(UTC) if wait else None,
             "deadline": datetime.fromtimestamp(wait.deadline, UTC) if wait else None,
             **(spent._asdict() if spent else {}),
         }

@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
-from airflow_provider_odirouter.addresses import INSTANCE, PREFIX, TASK
+from airflow_provider_odirouter.addresses import INSTANCE, PREFIX, TASK, link_from_ui
 from airflow_provider_odirouter.compat import is_api_server
 
 
@@ -39,8 +39,7 @@ def _view(destination: str, address: str) -> dict[str, str]:
     names = {"dag_id": "{DAG_ID}", "run_id": "{RUN_ID}", "task_id": "{TASK_ID}", "map_index": "{MAP_INDEX}"}
     return {
         "name": "Images",
-        # Relative to the UI's own address, which may have a prefix.
-        "href": (PREFIX + address.format(**names)).removeprefix("/"),
+        "href": link_from_ui(address.format(**names)),
         "destination": destination,
         "url_route": f"odirouter-{destination.replace('_', '-')}-images",
     }

@@ -1,14 +1,14 @@
-"""``python -m airflow_provider_odirouter.sandbox``: serve a local OdiRouter until Ctrl-C."""
+"""The command ``odirouter-sandbox``: serve a local OdiRouter until Ctrl-C."""
 
 from __future__ import annotations
 
 import argparse
 import errno
-import json
+import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,18 @@ from pydantic import ValidationError
 
 from airflow_provider_odirouter.sandbox.sandbox import CONTROL_PATH, Sandbox
 from airflow_provider_odirouter.sandbox.service import read_value
-from airflow_provider_odirouter.sandbox.settings import SandboxSettings
+from airflow_provider_odirouter.sandbox.settings import SandboxSettings, describe_problems
 
 if TYPE_CHECKING:
     from airflow_provider_odirouter.sandbox.journal import JournalEntry
     from airflow_provider_odirouter.sandbox.server import SandboxServer
 
+_PREFIX = "ODIROUTER_SANDBOX__"
+"""
+Of the environment variables. Two underscores, since for a service of the name ``odirouter-sandbox``, Kubernetes sets
+variables such as ``ODIROUTER_SANDBOX_PORT`` in all containers.
+"""
+_NO = {"no", "false", "0", "off"}
 _OPTIONS = {
     "--key": "api_key",
     "--queue-seconds": "queue_seconds",
@@ -43,23 +49,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     Serve until Ctrl-C or SIGTERM.
 
-    :param arguments: The command line.
+    :param arguments: The command line. It counts more than the environment variables.
     :return: Exit code.
     """
-    parser = _parser()
+    environment = _read_environment(os.environ)
+    parser = _parser(**{name: environment.pop(name) for name in ("host", "port", "quiet") if name in environment})
     options = vars(parser.parse_args(arguments))
     host, port, quiet = options.pop("host"), options.pop("port"), options.pop("quiet")
-    settings = dict(options.pop("set", []))
+    own = dict(options.pop("set", []))
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
-        sandbox = Sandbox(on_call=None if quiet else _print_call, **options, **settings)
+        settings = SandboxSettings.model_validate(environment | options | own)
+        sandbox = Sandbox(settings, on_call=None if quiet else _print_call)
         with sandbox.serve(host, port) as server:
-            print(_welcome(server, sandbox.settings), flush=True)
+            print(_welcome(sandbox, server), flush=True)
             stop.wait()
     except ValidationError as error:
-        parser.error("; ".join(": ".join([*map(str, e["loc"][:1]), e["msg"]]) for e in error.errors()))
+        parser.error(describe_problems(error))
     except ValueError as error:
         parser.error(str(error))
     except OSError as error:
@@ -69,15 +77,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return what environment variables set, by the names of the settings; one without a value counts as not set."""
+    return {
+        name.removeprefix(_PREFIX).lower(): _read_value(value)
+        for name, value in environment.items()
+        if name.startswith(_PREFIX) and value.strip()
+    }
+
+
+def _parser(host: str = "127.0.0.1", port: str = "8088", quiet: str = "no") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m airflow_provider_odirouter.sandbox",
+        prog="odirouter-sandbox",
         description="A local OdiRouter: real pictures, no costs. Times are seconds, or ranges such as 2-6.",
+        epilog=f"All settings, HOST, PORT and QUIET can also be environment variables: {_PREFIX}RUN_SECONDS=2-6.",
         argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument("--host", default="127.0.0.1", help="loopback address to serve on (127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8088, help="port to serve on, 0 for a free one (8088)")
-    parser.add_argument("--quiet", action="store_true", default=False, help="no line per call")
+    parser.add_argument("--host", default=host, help="loopback address to serve on (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=port, help="port to serve on, 0 for a free one (8088)")
+    parser.add_argument("--quiet", action="store_true", default=quiet.lower() not in _NO, help="no line per call")
     for option, name in _OPTIONS.items():
         field = SandboxSettings.model_fields[name]
         text = f"{field.description} ({field.default})".replace("%", "%%").replace("\n", " ")
@@ -99,16 +117,21 @@ def _read_setting(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text} is not of the form NAME=VALUE")
-    return name, read_value(value)
+    return name, _read_value(value)
 
 
-def _welcome(server: SandboxServer, settings: SandboxSettings) -> str:
-    connection = {"conn_type": "odirouter", "password": settings.api_key, "host": server.base_url}
+def _read_value(text: str) -> Any:
+    """Read a value as JSON. Numbers stay text: the settings convert them where they are numbers, which a key is not."""
+    value = read_value(text)
+    return text if isinstance(value, int | float) else value
+
+
+def _welcome(sandbox: Sandbox, server: SandboxServer) -> str:
     return f"""OdiRouter sandbox: serving until Ctrl-C.
   base URL    {server.base_url}
-  API key     {settings.api_key}
+  API key     {sandbox.settings.api_key}
   control     {server.origin}{CONTROL_PATH}/settings (GET, PATCH), /journal, /requests, /reset
-  connection  AIRFLOW_CONN_ODIROUTER_DEFAULT='{json.dumps(connection, separators=(",", ":"))}'"""
+  connection  AIRFLOW_CONN_ODIROUTER_DEFAULT='{sandbox.connection(server.base_url)}'"""
 
 
 def _print_call(entry: JournalEntry) -> None:

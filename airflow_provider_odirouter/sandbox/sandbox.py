@@ -57,6 +57,16 @@ class Sandbox:
         return self._journal.read()
 
     @property
+    def submits(self) -> list[JournalEntry]:
+        """Those of the latest calls that submit a request, also without success; ``body`` has the parameters."""
+        return [entry for entry in self.journal if entry.action == "submit"]
+
+    @property
+    def cancels(self) -> list[JournalEntry]:
+        """Those of the latest calls that cancel a request, also without success."""
+        return [entry for entry in self.journal if entry.action == "cancel"]
+
+    @property
     def requests(self) -> list[RequestSnapshot]:
         """All requests, oldest first."""
         with self._service.lock:
@@ -88,6 +98,15 @@ class Sandbox:
         with self._service.lock:
             self._service.scope.configure(changes, self._service.clock())
         return self.settings
+
+    def connection(self, base_url: str) -> str:
+        """
+        Return an Airflow connection to the sandbox as JSON: the value of ``AIRFLOW_CONN_ODIROUTER_DEFAULT``.
+
+        :param base_url: Of the server.
+        """
+        connection = {"conn_type": "odirouter", "password": self.settings.api_key, "host": base_url}
+        return json.dumps(connection, separators=(",", ":"))
 
     def handle(self, call: Call) -> Answer:
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 Action = Literal["submit", "status", "result", "cancel", "file", "other"]
 ErrorBody = Literal["documented", "object", "string", "detail", "envelope", "message", "html", "empty"]
@@ -163,3 +163,8 @@ class SandboxSettings(BaseModel):
         if self.fail_first is not None and self.error_type is None:
             raise ValueError("fail_first needs an error_type to fail with")
         return self
+
+
+def describe_problems(error: ValidationError) -> str:
+    """Return what is wrong with settings, in one line for people."""
+    return "; ".join(": ".join([*map(str, one["loc"][:1]), one["msg"]]) for one in error.errors())

@@ -146,12 +146,14 @@ class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
             self.check_parameters(rendered=True)
             if self.output_path is not None:
                 landing.probe(self.output_path, self.storage_conn_id)
-            deadline = compute_deadline(context, self.execution_timeout, datetime.now(UTC), self.timeout)
+            waiting_since = self._first_poke(context) or datetime.now(UTC)
+            deadline = compute_deadline(context, self.execution_timeout, waiting_since, self.timeout)
             record = RequestRecord(
                 request_id=self.request_id,
                 endpoint=self.endpoint,
                 odirouter_conn_id=self.odirouter_conn_id,
                 cancel_on_kill=self.cancel_on_kill and self.deferrable,
+                waiting_since=waiting_since,
                 deadline=deadline,
             )
             self.hook.before_call()
@@ -242,9 +244,14 @@ class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
         """Return whether a rescheduled sensor has waited for as long as a request may be unknown."""
         from airflow_provider_odirouter.lifecycle.polling import MAX_NOT_FOUND
 
-        first_poke = context["ti"].get_first_reschedule_date(context) if self.reschedule else None
+        first_poke = self._first_poke(context)
         patience = timedelta(seconds=min((MAX_NOT_FOUND - 1) * self.poke_interval, MAX_UNKNOWN_SECONDS))
         return first_poke is not None and datetime.now(UTC) - first_poke >= patience
+
+    def _first_poke(self, context: Context) -> datetime | None:
+        """Return when a sensor that is rescheduled began to wait; ``None``: it is not, or begins now."""
+        first: datetime | None = context["ti"].get_first_reschedule_date(context) if self.reschedule else None
+        return first
 
     def _finish(self, context: Context, event: RequestEvent) -> dict[str, Any]:
         from airflow_provider_odirouter.lifecycle.finish import finish

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
-from airflow_provider_odirouter.lifecycle.polling import FIRST_POLL_DELAY, Wait, may_be_alive
+from airflow_provider_odirouter.lifecycle.polling import Wait, may_be_alive
 from airflow_provider_odirouter.lifecycle.wait import wait_for_all
 from airflow_provider_odirouter.models import BatchEvent, RequestEvent, unpack_deadlines
-from airflow_provider_odirouter.triggers.request import VERSION, WaitingTrigger
+from airflow_provider_odirouter.triggers.request import VERSION, WaitingTrigger, first_poll_delay
 from airflow_provider_odirouter.xcoms import WAIT_XCOM
 
 
@@ -102,7 +102,7 @@ class OdiRouterBatchTrigger(WaitingTrigger):
                 Wait(self.endpoint, request_id, self.poll_interval, deadline, self.cancel_on_timeout)
                 for request_id, deadline in self._deadlines.items()
             ],
-            first_poll_delay=FIRST_POLL_DELAY,
+            first_poll_delay=first_poll_delay(),
             note=self.log.info,
             on_end=self._note_end,
             before_cancel=self.check_deadline,

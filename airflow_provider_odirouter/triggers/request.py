@@ -7,20 +7,23 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any, Self
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
 from pydantic import ValidationError
 
-from airflow_provider_odirouter.compat import TRIGGERER_CALLS_ON_KILL
+from airflow_provider_odirouter.compat import TRIGGERER_CALLS_ON_KILL, is_dag_test, set_xcom
 from airflow_provider_odirouter.errors import RequestTimeoutError
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.lifecycle.cancel import cancel_all, cancel_command, list_requests, log_outcomes
-from airflow_provider_odirouter.lifecycle.ownership import ask_early, has_newer_deadline, is_abandoned
+from airflow_provider_odirouter.lifecycle.ownership import TaskKey, ask_early, has_newer_deadline, is_abandoned
 from airflow_provider_odirouter.lifecycle.polling import FIRST_POLL_DELAY, Wait
 from airflow_provider_odirouter.lifecycle.wait import wait_for
 from airflow_provider_odirouter.metrics import Metrics
-from airflow_provider_odirouter.xcoms import REQUEST_XCOM, RequestRecord
+from airflow_provider_odirouter.models import RequestStatus
+from airflow_provider_odirouter.xcoms import REQUEST_XCOM, STATUS_XCOM, RequestRecord, StatusRecord
 
 VERSION = 1
 """Of the triggers' arguments, which outlive an upgrade of this provider in Airflow's database."""
@@ -34,8 +37,15 @@ triggers, and answers no question meanwhile.
 ANSWER_HOLDS_SECONDS = 5.0
 """How long the answer holds that no newer try waits."""
 
-_cancels: set[asyncio.Task[None]] = set()
-"""Cancels under way: asyncio itself holds a task only weakly."""
+_under_way: set[asyncio.Task[None]] = set()
+"""Cancels, and pushes of statuses: asyncio itself holds a task only weakly."""
+_one_push = asyncio.Semaphore(1)
+"""For all triggers of the process: a thousand pushes at once would hold up the ownership check of a kill."""
+
+
+def first_poll_delay() -> float:
+    """Return the seconds before the first poll: none in ``dag.test()``, where no executor reports late."""
+    return 0.0 if is_dag_test() else FIRST_POLL_DELAY
 
 
 class WaitingTrigger(BaseTrigger):
@@ -135,8 +145,7 @@ class WaitingTrigger(BaseTrigger):
         if not self.cancel_on_kill or not self.pending():
             return
         cancel = asyncio.create_task(self._cancel_abandoned())
-        _cancels.add(cancel)
-        cancel.add_done_callback(_cancels.discard)
+        _hold(cancel)
         while not cancel.done():
             try:
                 await asyncio.shield(cancel)
@@ -267,9 +276,35 @@ class OdiRouterRequestTrigger(WaitingTrigger):
         event = await wait_for(
             hook,
             self._wait,
-            first_poll_delay=FIRST_POLL_DELAY,
+            first_poll_delay=first_poll_delay(),
             note=self.log.info,
+            on_status=self._show_status,
             before_cancel=self.check_deadline,
         )
         self._has_ended = True
         return event.model_dump(mode="json")
+
+    def _show_status(self, status: RequestStatus) -> None:
+        """
+        Push a status for the gallery, in the background.
+
+        Not awaited: the wait does not depend on it, and Airflow 3.3 does not call ``on_kill`` of a trigger that is
+        cancelled inside ``sync_to_async``.
+        """
+        if self.task_instance is not None:
+            record = StatusRecord(request_id=self.request_id, raw_status=status.raw_status, seen_at=datetime.now(UTC))
+            _hold(asyncio.create_task(self._push_status(self.task_instance, record)))
+
+    async def _push_status(self, task: TaskKey, record: StatusRecord) -> None:
+        try:
+            async with _one_push, asyncio.timeout(CHECK_TIMEOUT):
+                await sync_to_async(set_xcom, thread_sensitive=False)(
+                    task.dag_id, task.task_id, task.run_id, task.map_index, STATUS_XCOM, record.to_xcom()
+                )
+        except Exception as error:  # noqa: BLE001 - of Airflow's; the log has the status anyway
+            self.log.debug("The status could not be pushed: %r", error)
+
+
+def _hold(task: asyncio.Task[None]) -> None:
+    _under_way.add(task)
+    task.add_done_callback(_under_way.discard)

@@ -243,7 +243,7 @@ both = pytest.mark.parametrize("native", [True, False], ids=["native", "as text"
 
 
 def submitted(sandbox: Sandbox) -> dict[str, Any]:
-    [submit] = [entry for entry in sandbox.journal if entry.action == "submit"]
+    [submit] = sandbox.submits
     return dict(submit.body)
 
 

@@ -89,7 +89,7 @@ def test_a_kill_cancels_all_even_those_that_are_being_submitted(
     polls = actions(sandbox).count("status")
     time.sleep(0.5)
     assert actions(sandbox).count("status") <= polls + 3  # those that were under way
-    cancelled = [entry.request_id for entry in sandbox.journal if entry.action == "cancel"]
+    cancelled = [entry.request_id for entry in sandbox.cancels]
     assert set(cancelled) == {request.request_id for request in sandbox.requests}
     assert sandbox.paid == 10 if action == "status" else sandbox.paid < 10
     assert set(phases(tmp_path)) == {"planned"}

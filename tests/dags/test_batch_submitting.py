@@ -172,7 +172,7 @@ def test_a_rate_limit_is_waited_out(
     run = run_dag(batch(FIVE, tmp_path))
     assert (run.state, run.errors) == ("success", [])
     assert time.monotonic() - began > 1
-    codes = [entry.status_code for entry in sandbox.journal if entry.action == "submit"]
+    codes = [entry.status_code for entry in sandbox.submits]
     assert codes.count(429) == 1
     assert sandbox.paid == 5
 

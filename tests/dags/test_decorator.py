@@ -29,7 +29,7 @@ def test_the_function_gives_the_parameters_and_the_task_returns_the_manifest(
     assert run.state == "success", run.errors
     assert run.xcom("edit", "metadata") is None, "the manifest is one XCom, not one for each of its keys"
     assert [output["width"] for output in run.xcom("edit")["outputs"]] == [1024]
-    [submit] = [entry for entry in sandbox.journal if entry.action == "submit"]
+    [submit] = sandbox.submits
     assert (submit.body["prompt"], submit.body["n"], submit.body["size"]) == ("Blue for decorated", 1, "1024x1024")
 
 
@@ -62,7 +62,7 @@ def test_what_a_function_returns_for_no_value_is_not_sent(
         edit("Blue")
     run = run_dag(dag)
     assert run.state == "success", run.errors
-    [submit] = [entry for entry in sandbox.journal if entry.action == "submit"]
+    [submit] = sandbox.submits
     assert set(submit.body) == {"prompt", "images"}
 
 

@@ -3,15 +3,19 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 import pytest
 from airflow.sdk import DAG, ObjectStoragePath, task
 from PIL import Image
 
+from airflow_provider_odirouter.lifecycle.polling import FIRST_POLL_DELAY
+from airflow_provider_odirouter.lifecycle.wait import wait_for
 from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
 from airflow_provider_odirouter.sandbox import Sandbox
+from airflow_provider_odirouter.triggers import request
 from tests.conftest import actions
-from tests.dags.conftest import RunDag
+from tests.dags.conftest import RunDag, edit
 
 pytestmark = [pytest.mark.every_version, pytest.mark.usefixtures("poll_at_once")]
 
@@ -49,7 +53,7 @@ def test_an_edit_lands_its_pictures_wherever_it_waits(
         assert (output["size_bytes"], output["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
         assert "url" not in output
 
-    [submit] = [entry for entry in sandbox.journal if entry.action == "submit"]
+    [submit] = sandbox.submits
     assert set(submit.body) == {"prompt", "images", "mask", "n", "output_format"}
     assert actions(sandbox)[-3:] == ["result", "file", "file"]
     assert not any(entry.authorization_sent for entry in sandbox.journal if entry.action == "file")
@@ -103,10 +107,29 @@ def test_request_id_and_link_are_there_before_the_wait(
     assert actions(sandbox) == ["submit"]
     [request] = sandbox.requests
     assert run.xcom("submit", "request_id") == request.request_id
-    link = f"{base_url}/v1/queue/gpt_image_1_edit/requests/{request.request_id}/status"
+    address = f"{base_url}/v1/queue/gpt_image_1_edit/requests/{request.request_id}/status"
+    assert run.xcom("submit", "request_url") == address
+    run_id = quote(run.run.run_id, safe="")
+    link = f"odirouter/dags/submit_only/runs/{run_id}/tasks/submit/-1"
     assert run.xcom("submit", "_link_OdiRouterRequestLink") == link
     manifest = run.xcom("submit")
     assert (manifest["request_id"], manifest["outputs"]) == (request.request_id, [])
+
+
+def test_dag_test_polls_a_deferred_task_at_once_and_a_triggerer_later(
+    run_dag: RunDag, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delays: list[float] = []
+
+    async def noting(*arguments: Any, first_poll_delay: float, **options: Any) -> Any:
+        delays.append(first_poll_delay)
+        return await wait_for(*arguments, first_poll_delay=first_poll_delay, **options)
+
+    monkeypatch.setattr(request, "FIRST_POLL_DELAY", FIRST_POLL_DELAY)
+    monkeypatch.setattr(request, "wait_for", noting)
+    assert run_dag(edit(pictures, deferrable=True)).state == "success"
+    assert delays == [0.0]
+    assert request.first_poll_delay() == 7.0
 
 
 def test_mapped_edits_get_their_own_requests_and_files(
@@ -125,7 +148,7 @@ def test_mapped_edits_get_their_own_requests_and_files(
     manifests = [run.xcom("edit", map_index=index) for index in range(3)]
     assert [run.xcom("edit", "request_id", index) for index in range(3)] == [one["request_id"] for one in manifests]
     assert len({one["outputs"][0]["path"] for one in manifests}) == len(list(tmp_path.glob("*.png"))) == 3
-    prompts = {entry.body["prompt"] for entry in sandbox.journal if entry.action == "submit"}
+    prompts = {entry.body["prompt"] for entry in sandbox.submits}
     assert prompts == {"Red", "Green", "mapped"}
 
 
@@ -143,7 +166,7 @@ def test_templates_are_rendered_before_they_are_checked(run_dag: RunDag, sandbox
     run = run_dag(dag, picture=str(pictures / "coffee.png"))
 
     assert run.state == "success", run.error
-    [submit] = [entry for entry in sandbox.journal if entry.action == "submit"]
+    [submit] = sandbox.submits
     assert (submit.body["prompt"], submit.body["n"], submit.body["size"]) == ("texts", 3, "1024x1024")
     assert "mask" not in submit.body
 
@@ -163,7 +186,7 @@ def test_native_templates_may_leave_a_field_unset(run_dag: RunDag, sandbox: Sand
     run = run_dag(dag)
 
     assert run.state == "success", run.error
-    [submit] = [entry for entry in sandbox.journal if entry.action == "submit"]
+    [submit] = sandbox.submits
     assert set(submit.body) == {"prompt", "images", "output_compression", "output_format"}
     assert (submit.body["prompt"], len(submit.body["images"]), submit.body["output_compression"]) == ("2024", 2, 80)
 

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
+from airflow_provider_odirouter import xcoms
 from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 from airflow_provider_odirouter.sensors import request as sensor_module
 from airflow_provider_odirouter.sensors.request import OdiRouterRequestSensor
+from airflow_provider_odirouter.xcoms import RequestRecord
 from tests.conftest import Clock, Listener, actions
 from tests.dags.conftest import RunDag
 
@@ -139,6 +141,29 @@ def test_one_404_late_in_the_wait_of_a_rescheduled_sensor_is_not_the_end(
     run = run_dag(submit_then_wait(pictures, deferrable=False, mode="reschedule", poke_interval=0.2, timeout=3600))
     assert run.state == "success"
     assert pauses == [2.0]
+
+
+def test_a_rescheduled_sensor_waits_since_its_first_poke(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.configure(run_seconds=3600)
+    records: list[RequestRecord] = []
+    push = xcoms.push_request
+
+    def note(ti: Any, record: RequestRecord, url_of: Any) -> None:
+        if ti.task_id == "wait":
+            records.append(record)
+            clock.skip(3600 if len(records) == 3 else 0)
+        push(ti, record, url_of)
+
+    monkeypatch.setattr(xcoms, "push_request", note)
+    run = run_dag(submit_then_wait(pictures, deferrable=False, mode="reschedule", poke_interval=0.2, timeout=3600))
+    assert run.state == "success"
+    [_, second, third] = records
+    # Airflow notes when it has rescheduled the sensor for the first time, which the first poke cannot know.
+    assert second.waiting_since
+    assert (third.waiting_since, third.deadline) == (second.waiting_since, second.deadline)
+    assert second.deadline == second.waiting_since + timedelta(seconds=3600)
 
 
 @pytest.mark.parametrize(

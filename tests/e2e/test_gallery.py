@@ -36,7 +36,7 @@ def shop(airflow: LocalAirflow, s3_endpoint: str) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def visitor(airflow: LocalAirflow) -> Iterator[Visitor]:
-    """Somebody who has logged in."""
+    """A user who has logged in."""
     with Visitor(airflow) as visitor:
         visitor.log_in()
         yield visitor
@@ -75,8 +75,23 @@ def test_who_waits_sees_the_state_and_then_the_pictures_by_themselves(
         assert width_of(outputs.nth(index)) == min(512, output["width"])
 
 
+@pytest.mark.run("hot_chocolate")
+def test_the_link_of_a_request_that_waits_opens_its_page(trial: Trial, visitor: Visitor) -> None:
+    trial.wait_until_watched()
+    page = visitor.follow_link(path_of(trial.dag_id, trial.run_id), "OdiRouter request")
+
+    expect(page.get_by_text("Waiting for OdiRouter")).to_be_visible()
+    # As the trigger has pushed it; the page refreshes by itself.
+    expect(page.get_by_text("IN_PROGRESS, first seen")).to_be_visible()
+    expect(page.get_by_text(f"'gpt_image_1_edit', '{trial.request_id}')")).to_be_visible()
+    page.get_by_role("link", name="The task's log").click()
+    expect(page.get_by_text("is IN_PROGRESS")).to_be_visible()
+    trial.let_requests_end()
+    trial.check(submits=1, cancels=0, ends="success")
+
+
 @pytest.mark.run("hot_chocolate", run_seconds=0)
-def test_it_polls_well_by_day_and_by_night(trial: Trial, visitor: Visitor, screenshots: Path) -> None:
+def test_it_is_readable_by_day_and_by_night(trial: Trial, visitor: Visitor, screenshots: Path) -> None:
     trial.check(submits=1, cancels=0, ends="success")
     gallery = visitor.open_images(path_of(trial.dag_id, trial.run_id))
     for theme, is_light in (("light", True), ("dark", False)):
@@ -88,7 +103,7 @@ def test_it_polls_well_by_day_and_by_night(trial: Trial, visitor: Visitor, scree
         brightness = sum(int(part) for part in text.removeprefix("rgb(").removesuffix(")").split(","))
         assert (brightness < 3 * 128) is is_light, text
         visitor.page.screenshot(path=screenshots / f"gallery-{theme}.jpg", quality=85)
-    # Who changes the theme while he looks need not load the page anew.
+    # A change of the theme needs no new page.
     visitor.page.evaluate("document.documentElement.classList.replace('dark', 'light')")
     expect(gallery.locator("html")).to_have_class("light")
 
@@ -182,9 +197,28 @@ def test_a_batch_has_a_grid_with_pages_that_leads_to_each_of_its_edits(trial: Tr
 
     gallery.get_by_role("link", name="Next").click()
     expect(cards).to_have_count(10)
-    gallery.get_by_role("link", name="cup-70").click()
+    gallery.get_by_role("link", name="seventy_cups-70").click()
     expect(gallery.get_by_alt_text("Input 1: small.png")).to_be_visible()
     assert width_of(gallery.get_by_alt_text("Output 1 of: Cup 70")) > 0
+
+
+@pytest.mark.run("cups_in_turn")
+def test_the_pictures_of_a_batch_appear_while_it_runs(trial: Trial, visitor: Visitor, screenshots: Path) -> None:
+    trial.wait_until_watched(requests=6)
+    gallery = visitor.open_images(path_of(trial.dag_id, trial.run_id))
+    expect(gallery.get_by_text("12 edits: 0 landed, 0 failed, 6 waiting")).to_be_visible(timeout=60_000)
+
+    trial.let_requests_end()
+    outputs = gallery.get_by_alt_text("Output 1 of: Cup")
+    expect(outputs).to_have_count(6, timeout=60_000)
+    assert all(width_of(outputs.nth(index)) > 0 for index in range(6))
+    expect(gallery.get_by_text("12 edits: 6 landed, 0 failed, 6 waiting")).to_be_visible(timeout=60_000)
+    assert trial.states == ["running"]
+    visitor.page.screenshot(path=screenshots / "gallery-batch.jpg", quality=85)
+
+    trial.wait_until_watched(requests=12)
+    trial.let_requests_end()
+    trial.check(submits=12, cancels=0, ends="success")
 
 
 def test_a_task_that_is_not_ours_says_so(airflow: LocalAirflow, visitor: Visitor) -> None:
@@ -196,7 +230,7 @@ def test_a_task_that_is_not_ours_says_so(airflow: LocalAirflow, visitor: Visitor
 
 
 def test_who_has_not_logged_in_sees_nothing(airflow: LocalAirflow, trials: dict[str, Trial]) -> None:
-    trial = trials["test_it_polls_well_by_day_and_by_night"]
+    trial = trials["test_it_is_readable_by_day_and_by_night"]
     page = f"{airflow.url}/odirouter{path_of(trial.dag_id, trial.run_id)}/-1"
     with httpx.Client(trust_env=False) as stranger:
         for rest in ("", "/outputs/0/whole", "/outputs/0/small", "/images/0/whole", "/mask/0/cover"):

@@ -70,7 +70,7 @@ def submits_many(trial: Trial) -> bool:
 
 def waits(trial: Trial) -> bool:
     requests = trial.witness.requests
-    return bool(requests) and all(request.looks for request in requests)
+    return bool(requests) and all(request.polls for request in requests)
 
 
 def waits_for_many(trial: Trial) -> bool:

@@ -12,7 +12,7 @@ from tests.e2e.trial import Trial
 
 # So many find the race that they are about in any run; 40 do on the older Airflows, mostly, and 20 do not.
 BURST = 60 if TRIGGERER_CALLS_ON_KILL else 40
-LOOKS = frozenset({"status", "result"})
+POLLS = frozenset({"status", "result"})
 
 
 @pytest.mark.run("edit")
@@ -38,7 +38,7 @@ def test_twenty_seconds_of_503_are_waited_out(trial: Trial) -> None:
     trial.check(submits=1, cancels=0, ends="success", remark=f"{trial.witness.answers(503)} answers 503")
 
 
-@pytest.mark.run("edit", run_seconds=20, drop_every=3, fault_actions=LOOKS)
+@pytest.mark.run("edit", run_seconds=20, drop_every=3, fault_actions=POLLS)
 def test_every_third_connection_may_break(trial: Trial) -> None:
     trial.wait_until_ended()
     assert trial.witness.answers(None)
@@ -73,5 +73,10 @@ def test_a_rate_limit_makes_fifty_tasks_slow_but_pays_for_each_once(trial: Trial
 @pytest.mark.every_version
 @pytest.mark.run(f"burst_of_{BURST}", run_seconds=3)
 def test_a_burst_of_short_requests_ends_with_a_success_for_each(trial: Trial) -> None:
-    trial.check(submits=BURST, cancels=0, ends=f"{BURST} success")
+    trial.wait_until_ended()
+    retried = [instance for instance in trial.instances if instance["try_number"] > 1]
+    trial.check(submits=BURST, cancels=0, ends=f"{BURST} success", remark=f"{len(retried)} second tries")
     assert len({request.prompt for request in trial.witness.requests}) == BURST
+    # On a machine that stands still for seconds, a worker reports its deferral after the trigger's event, and Airflow
+    # fails that task: see FIRST_POLL_DELAY. Without the delay, it failed 23 of 60.
+    assert len(retried) < BURST / 4

@@ -137,10 +137,10 @@ class Trial:
         lines = self._airflow.api.task_log(self.dag_id, self.run_id, TASK_ID, try_number, map_index)
         return "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
 
-    def wait_for(self, look: Callable[[], T], what: str, timeout: float = 120.0) -> T:
+    def wait_for(self, find: Callable[[], T], what: str, timeout: float = 120.0) -> T:
         """Ask until the answer is true, and return it."""
         try:
-            return self._airflow.wait_for(look, f"{what} in {self.row!r}", timeout)
+            return self._airflow.wait_for(find, f"{what} in {self.row!r}", timeout)
         except WaitTimeoutError as error:
             error.add_note(self.witness.story())
             raise
@@ -150,7 +150,7 @@ class Trial:
 
         def watched() -> bool:
             states = self.states
-            seen = sum(bool(request.looks) for request in self.witness.requests)
+            seen = sum(bool(request.polls) for request in self.witness.requests)
             return seen == (requests or len(states)) and set(states) <= {"deferred", "running"}
 
         self.wait_for(watched, "every request to be watched")

@@ -59,6 +59,18 @@ class Visitor:
         self.page.get_by_role("link", name="Images", exact=True).click()
         return self.gallery
 
+    def follow_link(self, path: str, name: str) -> Page:
+        """Click an extra link of a task instance; return the page that it opens, in this tab or in another one."""
+        self.page.goto(f"{self._airflow.url}{path}/details")
+        link = self.page.get_by_role("link", name=name)
+        if link.get_attribute("target") == "_blank":  # Airflow 3.1
+            with self.page.expect_popup() as opening:
+                link.click()
+            return opening.value
+        link.click()
+        self.page.wait_for_url("**/odirouter/**")
+        return self.page
+
     @property
     def gallery(self) -> FrameLocator:
         """What the tab shows."""

@@ -27,7 +27,7 @@ class Seen:
     request_id: str
     prompt: str
     submitted_at: float
-    looks: tuple[float, ...]
+    polls: tuple[float, ...]
     cancels: tuple[float, ...]
     """When the provider asked to cancel it: more than once is no harm, since it changes nothing."""
     ending: Ending
@@ -58,7 +58,7 @@ class Witness:
                     request_id=request.request_id,
                     prompt=request.parameters["prompt"],
                     submitted_at=request.submitted_at,
-                    looks=_times(calls, "status"),
+                    polls=_times(calls, "status"),
                     cancels=_times(calls, "cancel"),
                     ending=ending,
                 )

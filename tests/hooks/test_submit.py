@@ -32,7 +32,7 @@ PARAMETERS = {"prompt": "A blue cup"}
 
 
 def submits(sandbox: Sandbox) -> list[JournalEntry]:
-    return [entry for entry in sandbox.journal if entry.action == "submit"]
+    return sandbox.submits
 
 
 def closed_port() -> int:

@@ -18,6 +18,7 @@ from airflow_provider_odirouter.errors import (
     NoBalanceError,
     NotSentError,
     OdiRouterError,
+    PathNotFoundError,
     RateLimitedError,
     RejectedError,
     RequestCanceledError,
@@ -370,10 +371,17 @@ def test_the_time_out_is_dated_when_the_wait_was_given_up() -> None:
     assert event.at == datetime(2027, 1, 15, 8, 0, 2, tzinfo=UTC)
 
 
-# --- Looks that fail
+# --- Polls that fail
 
 
-PASSING = [NOT_SENT, NO_ANSWER, UNREADABLE, BUSY, ConnectionNotFoundError("Airflow finds no connection 'x'.")]
+PASSING = [
+    NOT_SENT,
+    NO_ANSWER,
+    UNREADABLE,
+    BUSY,
+    PathNotFoundError("The 404 is not OdiRouter's.", status_code=404),
+    ConnectionNotFoundError("Airflow finds no connection 'x'."),
+]
 
 
 @pytest.mark.parametrize("error", PASSING, ids=lambda error: type(error).__name__)
@@ -387,7 +395,7 @@ def test_ten_passing_failures_in_a_row_hand_the_request_back(error: OdiRouterErr
 
 
 def test_passing_failures_of_different_kinds_count_together() -> None:
-    assert play(*PASSING, *PASSING).ending is Ending.UNREACHABLE
+    assert play(*[*PASSING, *PASSING][:10]).ending is Ending.UNREACHABLE
 
 
 def test_a_status_resets_the_count_of_failures() -> None:

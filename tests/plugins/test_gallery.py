@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
+from html import unescape
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote, urljoin
 
 import pytest
+from airflow.models.xcom import XComModel
 from airflow.sdk import DAG
+from airflow.utils.session import create_session
 from PIL import Image
 
 from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
@@ -16,11 +21,13 @@ from airflow_provider_odirouter.plugins.gallery.files import NOT_FOUND
 from airflow_provider_odirouter.plugins.images_tab import OdiRouterPlugin
 from airflow_provider_odirouter.sandbox import Sandbox
 from airflow_provider_odirouter.sensors.request import OdiRouterRequestSensor
-from airflow_provider_odirouter.xcoms import REQUEST_XCOM
-from tests.dags.conftest import RunDag, edit
+from airflow_provider_odirouter.xcoms import REQUEST_XCOM, STATUS_XCOM, StatusRecord
+from tests.dags.conftest import Run, RunDag, edit
 from tests.plugins.conftest import Browser, Visitor, images_in, path_of, push
 
 pytestmark = pytest.mark.every_version
+
+NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
 
 
 def dag_with_mask(pictures: Path, folder: Path) -> DAG:
@@ -240,6 +247,170 @@ class TestOtherStates:
             with create_session() as session:
                 session.query(TaskInstance).filter_by(dag_id="edit", run_id=run.run.run_id).update({"state": state})
             assert '<main id="page" data-refresh>' in browser.page(run)
+
+
+def wait(run: Run, state: str = "deferred", **changes: Any) -> None:
+    """Put a task back to where its request had not ended; ``changes`` are those of the request's record."""
+    from airflow.models.taskinstance import TaskInstance
+
+    push(run, REQUEST_XCOM, run.xcom("edit", REQUEST_XCOM) | changes)
+    with create_session() as session:
+        session.query(TaskInstance).filter_by(dag_id="edit", run_id=run.run.run_id).update({"state": state})
+
+
+def show_status(run: Run, request_id: str, raw_status: str) -> None:
+    """Push what a trigger pushes when it sees a new status."""
+    XComModel.set(STATUS_XCOM, None, dag_id="edit", task_id="edit", run_id=run.run.run_id)
+    push(run, STATUS_XCOM, StatusRecord(request_id=request_id, raw_status=raw_status, seen_at=NOON).to_xcom())
+
+
+class TestAWaitingRequest:
+    def test_the_page_says_since_when_until_when_and_how_to_follow_it(
+        self, run_dag: RunDag, browser: Browser, pictures: Path
+    ) -> None:
+        run = run_dag(edit(pictures))
+        request_id = run.xcom("edit", "request_id")
+        wait(run, waiting_since="2999-11-29T12:00:00Z", deadline="2999-11-29T12:15:00Z")
+        page = unescape(browser.page(run))
+
+        assert "<dt>Since</dt><dd>2999-11-29 12:00:00 UTC</dd>" in page
+        assert "<dt>Deadline</dt><dd>2999-11-29 12:15:00 UTC</dd>" in page
+        assert "not known here" in page
+        logs = f"/dags/edit/runs/{quote(run.run.run_id, safe='')}/tasks/edit"
+        assert f'href="{logs}" target="_top"' in page
+        call = f"OdiRouterHook('odirouter_default').get_status('gpt_image_1_edit', '{request_id}')"
+        assert f"<code>{call}</code>" in page
+        assert "To cancel the request, mark the task as failed." in page
+
+    def test_the_page_shows_the_status_that_the_trigger_has_seen_last(
+        self, run_dag: RunDag, browser: Browser, pictures: Path
+    ) -> None:
+        run = run_dag(edit(pictures))
+        wait(run)
+        show_status(run, run.xcom("edit", "request_id"), "IN_PROGRESS")
+
+        assert "IN_PROGRESS, first seen 2026-11-29 12:00:00 UTC" in browser.page(run)
+
+    def test_a_status_of_the_vendor_is_text(self, run_dag: RunDag, browser: Browser, pictures: Path) -> None:
+        run = run_dag(edit(pictures))
+        wait(run)
+        show_status(run, run.xcom("edit", "request_id"), "<script>alert(1)</script>")
+
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;, first seen" in browser.page(run)
+
+    @pytest.mark.parametrize("deadline", ["2026-01-01T12:00:00", "0001-01-01T00:00:00", "9999-12-31T23:59:59-14:00"])
+    def test_an_odd_deadline_does_not_break_the_page(
+        self, deadline: str, run_dag: RunDag, browser: Browser, pictures: Path
+    ) -> None:
+        run = run_dag(edit(pictures))
+        wait(run, deadline=deadline)
+
+        assert "<dt>Deadline</dt>" in browser.page(run)
+
+    def test_the_status_of_an_earlier_trys_request_is_not_shown(
+        self, run_dag: RunDag, browser: Browser, pictures: Path
+    ) -> None:
+        run = run_dag(edit(pictures))
+        wait(run)
+        show_status(run, "mmsu_of_an_earlier_try", "IN_PROGRESS")
+        page = browser.page(run)
+
+        assert "IN_PROGRESS" not in page
+        assert "not known here" in page
+
+    def test_the_page_says_that_the_deadline_has_passed(
+        self, run_dag: RunDag, browser: Browser, pictures: Path
+    ) -> None:
+        run = run_dag(edit(pictures, cancel_on_kill=False))
+        wait(run, deadline="2026-01-01T12:00:00Z")
+        page = browser.page(run)
+
+        assert "2026-01-01 12:00:00 UTC, which has passed" in page
+        assert "mark the task as failed" not in page
+
+    def test_a_record_of_an_older_version_has_no_beginning(
+        self, run_dag: RunDag, browser: Browser, pictures: Path
+    ) -> None:
+        run = run_dag(edit(pictures))
+        wait(run, waiting_since=None)
+        page = browser.page(run)
+
+        assert "Waiting for OdiRouter" in page
+        assert "Since" not in page
+
+    @pytest.mark.parametrize("state", ["success", "failed", "up_for_retry", "queued"])
+    def test_a_task_that_does_not_wait_says_nothing_of_it(
+        self, state: str, run_dag: RunDag, browser: Browser, pictures: Path
+    ) -> None:
+        run = run_dag(edit(pictures))
+        wait(run, state)
+
+        assert "Waiting for OdiRouter" not in browser.page(run)
+
+    def test_a_task_that_only_submits_does_not_wait(self, run_dag: RunDag, browser: Browser, pictures: Path) -> None:
+        run = run_dag(edit(pictures, wait_for_completion=False))
+        wait(run)
+
+        assert "Waiting for OdiRouter" not in browser.page(run)
+
+
+class TestTheExtraLink:
+    def follow(self, browser: Browser, run: Run, map_index: int = -1) -> str:
+        """Open the link as Airflow's UI does, and return the page."""
+        ui = f"{browser.client.base_url}{browser.prefix}/"
+        task = f"dags/edit/dagRuns/{quote(run.run.run_id, safe='')}/taskInstances/edit"
+        answer = browser.client.get(f"{ui}api/v2/{task}/links?map_index={map_index}")
+        assert answer.status_code == 200, answer.text
+        # The base of the UI's pages is its own address.
+        page = browser.client.get(urljoin(ui, answer.json()["extra_links"]["OdiRouter request"]))
+        assert page.status_code == 200, page.text
+        return page.text
+
+    @pytest.mark.parametrize("prefix", ["", "/team-a"])
+    def test_it_opens_the_page_of_a_request_that_waits(
+        self, prefix: str, run_dag: RunDag, visitor: Visitor, pictures: Path
+    ) -> None:
+        run = run_dag(edit(pictures))
+        wait(run)
+
+        page = self.follow(visitor("edit", prefix), run)
+        assert run.xcom("edit", "request_id") in page
+        assert f'href="{prefix}/dags/edit/runs/' in page
+
+    def test_it_opens_the_page_of_a_task_that_failed_before_it_had_a_request(
+        self, run_dag: RunDag, browser: Browser, pictures: Path
+    ) -> None:
+        run = run_dag(edit(pictures, images=["{{ '/no/such.png' }}"]))
+
+        assert "does not exist, as this worker sees it" in self.follow(browser, run)
+
+    def test_it_opens_the_page_of_each_instance_of_a_mapped_task(
+        self, run_dag: RunDag, browser: Browser, pictures: Path
+    ) -> None:
+        with DAG("edit") as dag:
+            OdiRouterImageEditOperator.partial(
+                task_id="edit", images=[str(pictures / "chelsea.png")], wait_for_completion=False
+            ).expand(prompt=["Red", "Green"])
+        run = run_dag(dag)
+
+        for map_index, prompt in enumerate(["Red", "Green"]):
+            assert f">{prompt}</blockquote>" in self.follow(browser, run, map_index)
+
+    @pytest.mark.parametrize("run_id", ["a b+c~d:e;f=g@h&'i'", "2026-11-29T12:00:00+00:00", "{MAP_INDEX}"])
+    def test_it_opens_the_page_of_a_run_with_an_odd_id(
+        self, run_id: str, run_dag: RunDag, browser: Browser, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from airflow.models.dagrun import DagRun
+
+        monkeypatch.setattr(DagRun, "generate_run_id", lambda **_: run_id)
+        monkeypatch.setenv("AIRFLOW__SCHEDULER__ALLOWED_RUN_ID_PATTERN", ".*")
+        run = run_dag(edit(pictures))
+        wait(run)
+
+        page = self.follow(browser, run)
+        assert run.xcom("edit", "request_id") in page
+        [logs] = re.findall('id="logs" href="/dags/edit/runs/([^"]*)/tasks/edit"', page)
+        assert unquote(unescape(logs)) == run_id
 
 
 class TestLinks:

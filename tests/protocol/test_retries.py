@@ -166,7 +166,7 @@ def test_a_cancel_can_wait_for_the_longest_retry_after() -> None:
     assert pause(CANCEL, rate_limited(120.0), random=1.0) == 180.0
 
 
-# --- What a call that is given up has come to
+# --- What a call that is not repeated any more has come to
 
 
 @pytest.mark.parametrize("error", [NO_ANSWER, SERVICE, UNREADABLE], ids=by_name)

@@ -1,9 +1,10 @@
-"""``python -m airflow_provider_odirouter.sandbox``."""
+"""The command ``odirouter-sandbox``, which is also ``python -m airflow_provider_odirouter.sandbox``."""
 
 from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import signal
 import socket
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -23,10 +25,15 @@ COMMAND = [sys.executable, "-W", "error", "-m", "airflow_provider_odirouter.sand
 
 
 @contextmanager
-def started(*options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+def started(*options: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
     """Starts the sandbox, and reads its connection from its output."""
     with subprocess.Popen(
-        [*COMMAND, "--port", "0", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+        [*COMMAND, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"ODIROUTER_SANDBOX__PORT": "0"} | environment,
     ) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(5)]
@@ -81,6 +88,58 @@ def test_quiet_prints_no_calls_and_ctrl_c_ends_it() -> None:
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=10) == ("", "")
     assert process.returncode == 0
+
+
+def settings_of(connection: dict[str, str]) -> dict[str, Any]:
+    answer = httpx.get(connection["host"].replace("/model", "/sandbox/settings"), trust_env=False).json()
+    assert isinstance(answer, dict)
+    return answer
+
+
+def test_settings_come_from_the_environment_unless_the_command_line_has_them() -> None:
+    environment = {
+        "ODIROUTER_SANDBOX__API_KEY": "0123",
+        "ODIROUTER_SANDBOX__RUN_SECONDS": "2-6",
+        "ODIROUTER_SANDBOX__QUEUE_SECONDS": "5",
+        "ODIROUTER_SANDBOX__SEED": "7",
+        "ODIROUTER_SANDBOX__CANCEL_SUPPORTED": "false",
+        "ODIROUTER_SANDBOX__FAULT_ACTIONS": "status,result",
+        "ODIROUTER_SANDBOX__RESULT_PENDING": "null",
+        # As in a file of variables from which a person has removed the value.
+        "ODIROUTER_SANDBOX__BALANCE": "",
+        "ODIROUTER_SANDBOX__QUIET": "true",
+        # Kubernetes sets these in each container, for a service of this name.
+        "ODIROUTER_SANDBOX_PORT": "tcp://10.0.0.1:8088",
+        "ODIROUTER_SANDBOX_SERVICE_HOST": "10.0.0.1",
+    }
+    with started("--queue-seconds", "1", "--set", "seed=8", **environment) as (process, connection):
+        settings = settings_of(connection)
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=10) == ("", "")
+    assert connection["password"] == settings["api_key"] == "0123"
+    assert (settings["run_seconds"], settings["queue_seconds"], settings["seed"]) == ([2, 6], 1, 8)
+    assert (settings["cancel_supported"], settings["balance"], settings["result_pending"]) == (False, None, None)
+    assert sorted(settings["fault_actions"]) == ["result", "status"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("RUN_SECOND", "1", "run_second: Extra inputs are not permitted"),
+        ("RUN_SECONDS", "soon", "run_seconds: Input should be"),
+        ("PORT", "tcp://10.0.0.1:8088", "argument --port: invalid int value: 'tcp://10.0.0.1:8088'"),
+        ("HOST", "0.0.0.0", "on a loopback address: not on 0.0.0.0"),
+    ],
+)
+def test_the_error_for_a_wrong_environment_variable_says_what_is_wrong(
+    name: str, value: str, message: str, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"ODIROUTER_SANDBOX__{name}", value)
+    assert message in refused()
+
+
+def test_a_setting_that_is_given_twice_has_the_value_of_set(refused: Callable[..., str]) -> None:
+    assert "seed: Input should be a valid integer" in refused("--seed", "1", "--set", "seed=x")
 
 
 def test_the_error_for_a_busy_port_says_what_to_do(refused: Callable[..., str]) -> None:

@@ -47,6 +47,23 @@ def test_every_call_is_recorded(
     assert entries[0].user_agent == "me/1"
 
 
+def test_submits_and_cancels_are_those_calls_also_without_success(
+    edit: Callable[..., httpx.Response], client: httpx.Client, sandbox: Sandbox
+) -> None:
+    request_id = edit().json()["request_id"]
+    edit(size="huge")
+    client.put(f"{EDIT}/requests/{request_id}/cancel")
+    client.put(f"{EDIT}/requests/unknown/cancel")
+    client.get(f"{EDIT}/requests/{request_id}/status")
+
+    assert [(entry.status_code, entry.request_id) for entry in sandbox.submits] == [(200, request_id), (422, None)]
+    assert [(entry.status_code, entry.request_id) for entry in sandbox.cancels] == [
+        (202, request_id),
+        (404, "unknown"),
+    ]
+    assert (sandbox.paid, sandbox.alive) == (1, [])
+
+
 def test_the_key_is_masked(client: httpx.Client, sandbox: Sandbox) -> None:
     client.get("/", headers={"x-copy": "key=sandbox-key"})
     assert "sandbox-key" not in str(sandbox.journal)

@@ -76,7 +76,7 @@ async def the_events(trigger: OdiRouterBatchTrigger) -> list[RequestEvent]:
 
 
 def cancelled(sandbox: Sandbox) -> list[str]:
-    return sorted(str(entry.request_id) for entry in sandbox.journal if entry.action == "cancel")
+    return sorted(str(entry.request_id) for entry in sandbox.cancels)
 
 
 def test_its_arguments_are_plain_and_make_the_same_trigger_again() -> None:
@@ -259,7 +259,7 @@ async def test_a_kill_also_cancels_what_could_not_be_polled(
 async def test_a_kill_after_the_event_cancels_nothing(
     run_seconds: int, submit: Submit, trigger: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also not what was given up: the task that was resumed decides about it."""
+    """Also not what the trigger has stopped waiting for: the task that was resumed decides about it."""
     owned(monkeypatch, orphaned=True)
     one = trigger(submit(2, run_seconds=run_seconds), deadline=time.time() + 0.3, cancel_on_timeout=False)
     async for _ in one.run():

@@ -17,7 +17,7 @@ from airflow_provider_odirouter.models import Ending, RequestEvent
 from airflow_provider_odirouter.sandbox import Sandbox
 from airflow_provider_odirouter.triggers import request as module
 from airflow_provider_odirouter.triggers.request import OdiRouterRequestTrigger
-from airflow_provider_odirouter.xcoms import RequestRecord
+from airflow_provider_odirouter.xcoms import RequestRecord, StatusRecord
 from tests.conftest import Clock
 from tests.triggers.conftest import Task, owned, polls, pushed, wait_until
 
@@ -208,6 +208,87 @@ async def test_a_missing_connection_is_an_event_and_not_a_crash(trigger: Make, m
     event = await the_event(one)
     assert event.ending is Ending.UNREACHABLE
     assert "no_such_connection" in str(event.reason)
+
+
+class TestTheStatusForPeople:
+    @pytest.fixture
+    def statuses(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The statuses that are pushed, which needs a triggerer's supervisor."""
+        seen: list[str] = []
+
+        def push(*arguments: Any) -> None:
+            *task, key, value = arguments
+            assert task == ["dag", "edit", "run", -1]
+            assert key == "odirouter_status"
+            seen.append(StatusRecord.model_validate(value).raw_status)
+
+        monkeypatch.setattr(module, "set_xcom", push)
+        return seen
+
+    async def test_each_status_is_pushed_once_and_the_last_one_never(
+        self, statuses: list[str], trigger: Make, sandbox: Sandbox, clock: Clock
+    ) -> None:
+        sandbox.configure(queue_seconds=60, run_seconds=60)
+        waiting = asyncio.create_task(the_event(trigger()))
+        for number in (1, 2):
+            await wait_until(lambda number=number: len(statuses) == number)  # type: ignore[misc]
+            seen = polls(sandbox)
+            await wait_until(lambda seen=seen: polls(sandbox) >= seen + 3)  # type: ignore[misc]
+            clock.skip(60)
+
+        assert (await waiting).ending is Ending.SUCCEEDED
+        assert statuses == ["IN_QUEUE", "IN_PROGRESS"]
+
+    async def test_a_status_that_cannot_be_pushed_does_not_end_the_wait(
+        self, trigger: Make, sandbox: Sandbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise OSError("no database today")
+
+        monkeypatch.setattr(module, "set_xcom", fail)
+        sandbox.configure(run_seconds=60)
+        waiting = asyncio.create_task(the_event(trigger()))
+        await wait_until(lambda: polls(sandbox) >= 3)
+        clock.skip(60)
+        assert (await waiting).ending is Ending.SUCCEEDED
+
+    async def test_a_push_that_hangs_delays_neither_the_wait_nor_a_kill(
+        self, trigger: Make, sandbox: Sandbox, release: threading.Event, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pushing: list[object] = []
+
+        def hang(*arguments: object) -> None:
+            pushing.append(arguments)
+            release.wait(20)
+
+        monkeypatch.setattr(module, "set_xcom", hang)
+        owned(monkeypatch, orphaned=True)
+        sandbox.configure(run_seconds=60)
+        triggers = [trigger(), trigger()]
+        waiting = [asyncio.create_task(the_event(one)) for one in triggers]
+        await wait_until(lambda: len(pushing) == 1 and polls(sandbox) >= 6)
+        for one, wait in zip(triggers, waiting, strict=True):
+            wait.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await wait
+            await one.on_kill()
+        assert sandbox.alive == []
+        # The other one waits for its turn, and not in a thread, which a kill may need.
+        assert len(pushing) == 1
+        release.set()
+        await wait_until(lambda: len(pushing) == 2)
+
+    async def test_in_dag_test_there_is_no_page_and_no_push(
+        self, statuses: list[str], trigger: Make, sandbox: Sandbox, clock: Clock
+    ) -> None:
+        sandbox.configure(run_seconds=60)
+        one = trigger()
+        one.task_instance = None
+        waiting = asyncio.create_task(the_event(one))
+        await wait_until(lambda: polls(sandbox) >= 2)
+        clock.skip(60)
+        await waiting
+        assert statuses == []
 
 
 @pytest.mark.parametrize("orphaned", [True, False])

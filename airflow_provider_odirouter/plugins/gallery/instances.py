@@ -15,7 +15,7 @@ from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import func, select
 
-from airflow_provider_odirouter.addresses import ALL, instance_address
+from airflow_provider_odirouter.addresses import ALL, instance_address, task_instance_address
 from airflow_provider_odirouter.compat import deserialize_xcom, has_custom_xcom_backend
 from airflow_provider_odirouter.images.landing import stable_name
 from airflow_provider_odirouter.models import BatchSummary, Manifest
@@ -24,9 +24,11 @@ from airflow_provider_odirouter.xcoms import (
     BATCH_XCOM,
     FAILURE_XCOM,
     REQUEST_XCOM,
+    STATUS_XCOM,
     BatchRecord,
     FailureRecord,
     RequestRecord,
+    StatusRecord,
 )
 
 if TYPE_CHECKING:
@@ -40,8 +42,11 @@ T = TypeVar("T")
 OUR_OPERATORS = ("OdiRouter", "@task.odirouter")
 """How the names of our operators begin: a task that has not pushed anything yet is recognised by its operator."""
 
+KEYS = (REQUEST_XCOM, STATUS_XCOM, BATCH_XCOM, FAILURE_XCOM)
+
 REQUEST = TypeAdapter(RequestRecord)
 BATCH = TypeAdapter(BatchRecord)
+STATUS = TypeAdapter(StatusRecord)
 FAILURE = TypeAdapter(FailureRecord)
 RETURNED: TypeAdapter[Manifest | BatchSummary] = TypeAdapter(Manifest | BatchSummary)
 
@@ -66,6 +71,7 @@ class Instance(Subject):
     A task instance.
 
     :param label: The user's own name of a map index.
+    :param status: The status of its request that its trigger has seen last.
     :param batch_summary: What a batch has returned, or pushed while it waits; ``None`` if it has done neither, and for
         a task that is not a batch.
     """
@@ -75,6 +81,7 @@ class Instance(Subject):
     label: str | None
     operator: str
     try_number: int
+    status: StatusRecord | None
     batch_summary: BatchSummary | BatchRecord | None
 
     @property
@@ -86,6 +93,11 @@ class Instance(Subject):
     def address(self) -> str:
         """The address of its page, below the gallery's own."""
         return instance_address(self.task.dag_id, self.task.run_id, self.task.task_id, self.map_index)
+
+    @property
+    def address_in_airflow(self) -> str:
+        """The address of its logs, below that of Airflow's UI."""
+        return task_instance_address(self.task.dag_id, self.task.run_id, self.task.task_id, self.map_index)
 
     @property
     def is_mapped(self) -> bool:
@@ -126,7 +138,7 @@ def find_instances(
     if map_index is not None:
         query = query.where(TaskInstance.map_index == map_index)
     rows = session.scalars(query.order_by(TaskInstance.map_index).offset(offset).limit(limit)).all()
-    pushed = _pushed(session, task, [ti.map_index for ti in rows], [REQUEST_XCOM, BATCH_XCOM, FAILURE_XCOM])
+    pushed = _pushed(session, task, [ti.map_index for ti in rows], KEYS)
     # The return value of another provider's task does not concern the gallery, and may be large.
     ours = [ti.map_index for ti in rows if pushed[ti.map_index] or _operator(ti).startswith(OUR_OPERATORS)]
     returned = _pushed(session, task, ours, [XCOM_RETURN_KEY])
@@ -151,6 +163,8 @@ def _belongs_to(task: Task, table: Any) -> tuple[Any, ...]:
 def _instance(task: Task, ti: TaskInstance, pushed: Mapping[str, Row[Any]]) -> Instance:
     returned = _read(RETURNED, pushed.get(XCOM_RETURN_KEY))
     record = _read(BATCH, pushed.get(BATCH_XCOM))
+    request = _read(REQUEST, pushed.get(REQUEST_XCOM))
+    status = _read(STATUS, pushed.get(STATUS_XCOM))
     return Instance(
         task=task,
         map_index=ti.map_index,
@@ -158,7 +172,8 @@ def _instance(task: Task, ti: TaskInstance, pushed: Mapping[str, Row[Any]]) -> I
         label=ti.rendered_map_index,
         operator=_operator(ti),
         try_number=ti.try_number,
-        request=_read(REQUEST, pushed.get(REQUEST_XCOM)),
+        request=request,
+        status=status if status and request and status.request_id == request.request_id else None,
         manifest=returned if isinstance(returned, Manifest) else None,
         failure=_read(FAILURE, pushed.get(FAILURE_XCOM)),
         batch_summary=returned if isinstance(returned, BatchSummary) else record,

@@ -16,7 +16,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from airflow_provider_odirouter.addresses import COVER, SMALL, WHOLE, with_page
+from airflow_provider_odirouter.addresses import COVER, PREFIX, SMALL, WHOLE, with_page
 from airflow_provider_odirouter.models import BatchSummary, Manifest, Spending
 from airflow_provider_odirouter.plugins.gallery.edits import Edit, Edits
 from airflow_provider_odirouter.plugins.gallery.files import MAX_BYTES
@@ -41,6 +41,8 @@ TOO_LARGE = f"The picture has more than {MAX_BYTES // 2**20} MiB, too many to be
 UNLOADED = "This {} is a link: open it to see the picture."
 INCOMPLETE = "This input was a link with a password or a signature, which is not kept, so it cannot be opened here."
 SHOWN_TYPES = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
+WAITING = frozenset({"running", "deferred", "up_for_reschedule"})
+"""The states in which a task can wait for its request."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,11 @@ class Site:
 
     root: str
     hosts: frozenset[str] = frozenset()
+
+    @property
+    def airflow(self) -> str:
+        """The path of Airflow's UI."""
+        return self.root.removesuffix(PREFIX)
 
     def origins(self, subjects: Iterable[Subject]) -> frozenset[str]:
         """Return the origins of the linked pictures that a page of these subjects loads."""
@@ -114,7 +121,9 @@ def instance_page(site: Site, instance: Instance) -> Page:
     if not instance.is_ours:
         return notice(NOT_OURS)
     links = {"up": _link_to_all(site, instance), "previous": None, "next": None}
-    return _subject_page(site, instance, links | {"try_number": instance.try_number})
+    return _subject_page(
+        site, instance, links | {"try_number": instance.try_number, "waiting": _waiting(site, instance)}
+    )
 
 
 def edit_page(site: Site, edit: Edit) -> Page:
@@ -127,7 +136,7 @@ def edit_page(site: Site, edit: Edit) -> Page:
         "next": site.root + edit.address_of(number + 1) if number < total else None,
     }
     # The batch's try may be later than the one that submitted this edit.
-    return _subject_page(site, edit, links | {"try_number": None})
+    return _subject_page(site, edit, links | {"try_number": None, "waiting": None})
 
 
 def mapped_page(site: Site, task: Task, instances: Sequence[Instance], *, page: int, total: int) -> Page:
@@ -199,6 +208,23 @@ def _subject_page(site: Site, subject: Subject, content: dict[str, Any]) -> Page
         "refresh": not subject.has_ended,
     }
     return Page("subject.html", common | content, site.origins([subject]))
+
+
+def _waiting(site: Site, instance: Instance) -> dict[str, Any] | None:
+    """Return what a person wants to know of a request that has not ended; ``None``: the task does not wait for one."""
+    request, status = instance.request, instance.status
+    if request is None or request.deadline is None or instance.state not in WAITING:
+        return None
+    conn_id = request.odirouter_conn_id or "odirouter_default"
+    return {
+        "since": request.waiting_since,
+        "deadline": request.deadline,
+        "is_late": _has_passed(request.deadline),
+        "status": status,
+        "logs": site.airflow + instance.address_in_airflow,
+        "call": f"OdiRouterHook({conn_id!r}).get_status({request.endpoint!r}, {request.request_id!r})",
+        "cancel_on_kill": request.cancel_on_kill,
+    }
 
 
 def _notes(subject: Subject) -> list[str]:
@@ -361,6 +387,13 @@ def _time(at: datetime) -> str:
         return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
     except (OverflowError, ValueError):  # In UTC, it would be before the year 1 or after 9999.
         return str(at)
+
+
+def _has_passed(at: datetime) -> bool:
+    try:
+        return at.astimezone(UTC) < datetime.now(UTC)
+    except (OverflowError, ValueError):  # as above
+        return False
 
 
 @cache

@@ -23,15 +23,24 @@ refused = edit_dag("refused", prompt="<img src=x onerror=alert(1)><script>alert(
 by_link = edit_dag("by_link", output_path=None)
 four_edits = edit_dag("four_edits", mapped=4)
 
-with DAG("seventy_cups", params={"conn_id": "", "output_path": ""}) as seventy_cups:
-    OdiRouterImageEditBatchOperator(
-        task_id="edit",
-        edits=[{"prompt": f"Cup {number}", "name": f"cup-{number}"} for number in range(1, 71)],
-        defaults={"images": ["s3://photos/small.png"]},
-        odirouter_conn_id="{{ params.conn_id }}",
-        output_path="s3://photos/cups",
-        storage_conn_id="shop",
-    )
+
+def cups(dag_id: str, number: int, image: str, **arguments: Any) -> DAG:
+    """A Dag of one batch."""
+    with DAG(dag_id, params={"conn_id": "", "output_path": ""}) as dag:
+        OdiRouterImageEditBatchOperator(
+            task_id="edit",
+            edits=[{"prompt": f"Cup {cup}", "name": f"{dag_id}-{cup}"} for cup in range(1, number + 1)],
+            defaults={"images": [image]},
+            odirouter_conn_id="{{ params.conn_id }}",
+            output_path="s3://photos/cups",
+            storage_conn_id="shop",
+            **arguments,
+        )
+    return dag
+
+
+seventy_cups = cups("seventy_cups", 70, "s3://photos/small.png")
+cups_in_turn = cups("cups_in_turn", 12, "s3://photos/coffee.png", max_in_flight=6, deferrable=False)
 
 with DAG("not_ours") as not_ours:
 
