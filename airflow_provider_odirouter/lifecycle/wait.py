@@ -56,7 +56,6 @@ async def wait_for(
     :param on_status: Called with each status of another state than the one before, unless it ends the wait.
     :param before_cancel: Awaited before the request is cancelled at its deadline; our errors prevent the cancel.
     """
-
     # The wall clock read once, then a steady one: a clock that is set meanwhile must not end the wait.
     offset = time.time() - time.monotonic()
     steps = poll_until_done(
