@@ -178,6 +178,28 @@ def _supervisor_comms() -> Any:
     return getattr(sys.modules.get("airflow.sdk.execution_time.task_runner"), "SUPERVISOR_COMMS", None)
 
 
+def get_stats() -> Any:
+    """
+    Return Airflow's metrics as this process has set them up; ``None``: it has not.
+
+    Airflow 3.2 and later have two copies: a task sets up that of the SDK, the triggerer and the API server the other.
+    """
+    for name in (
+        "airflow.sdk._shared.observability.metrics.stats",
+        "airflow._shared.observability.metrics.stats",
+        "airflow.stats",  # Airflow 3.1
+    ):
+        module = sys.modules.get(name)
+        if module is None:
+            continue
+        factory = getattr(module, "_factory", None)  # Airflow 3.3
+        if factory is None and not hasattr(module, "initialize"):
+            factory = getattr(module.Stats, "factory", None)
+        if factory is not None and getattr(factory, "__name__", "") != "NoStatsLogger":
+            return module.Stats
+    return None
+
+
 def deserialize_xcom(row: Any) -> Any:
     """
     Return the value of an XCom's row of the database, from wherever the XCom backend keeps it.
@@ -209,6 +231,7 @@ __all__ = [
     "deserialize_xcom",
     "determine_kwargs",
     "get_lineage_collector",
+    "get_stats",
     "get_task_state",
     "get_xcom",
     "has_custom_xcom_backend",

@@ -23,6 +23,7 @@ All errors of this provider, as one tree.
     │   ├── RateLimitedError         429
     │   └── ServiceError             5xx
     ├── LostSubmitError              a submit that may have arrived, and may be paid
+    ├── SubmitLimitError             the task has submitted as often as it may
     ├── RequestError                 a request was submitted, but did not succeed
     │   ├── RequestFailedError       the service reports a failure
     │   │   └── RequestRefusedError  the service refuses the input, and would refuse it again
@@ -373,6 +374,8 @@ class RateLimitedError(AnswerError):
     last_advice = "Lower the concurrency (an Airflow pool does it), or raise the account's limit; then clear the task."
     retry_after: float | None = None
     """Seconds that the service asks to wait; ``None``: it does not say."""
+    was_sent: bool = True
+    """Whether the call was sent; if not, an earlier ``Retry-After`` still holds."""
 
 
 class ServiceError(AnswerError):
@@ -395,6 +398,21 @@ class LostSubmitError(OdiRouterError):
         "The request may be running and may be paid. OdiRouter has no way to find out, so Airflow does not retry: "
         "clear the task to submit again."
     )
+
+
+class SubmitLimitError(OdiRouterError):
+    """
+    The task has submitted as often as ``max_submits`` allows, all its tries together; the next submit was not sent.
+
+    :param max_submits: The limit.
+    :param spent: What the task has spent.
+    """
+
+    retry_helps = False
+    advice = "To submit more, raise max_submits, and clear the task."
+
+    def __init__(self, max_submits: int, spent: str) -> None:
+        super().__init__(f"max_submits is {max_submits:,}, and this task has spent, in all its tries: {spent}.")
 
 
 # --- Requests

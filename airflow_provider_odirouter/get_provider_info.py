@@ -36,6 +36,14 @@ CONNECTION_TYPE: dict[str, Any] = {
             "description": "Also download pictures from private and loopback addresses. Default: false.",
             "schema": {"type": ["boolean", "null"]},
         },
+        "prices": {
+            "label": "Prices",
+            "description": (
+                "Of one output, as JSON, by endpoint and, if they differ, by quality, for estimates and sums: "
+                '{"gpt_image_1_edit": {"low": 0.02, "high": 0.19}, "nano_banana_2": 0.04}. Default: none.'
+            ),
+            "schema": {"type": ["string", "null"]},
+        },
     },
 }
 

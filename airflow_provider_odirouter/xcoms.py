@@ -67,6 +67,10 @@ class WaitRecord(Record):
     odirouter_conn_id: str | None = None
     cancel_on_kill: bool = False
     """Whether it is cancelled when the task is marked: never, if another task waits for it."""
+    submits: int | None = None
+    """Of the task instance in all its tries; ``None``: nothing remembers them."""
+    cost: float | None = None
+    """Of these; ``None``: there is no price for one of them."""
 
 
 class RequestRecord(WaitRecord):

@@ -21,7 +21,7 @@ SMALL = {
     "get_provider_info",
 }
 """Small and pure, one idea each; imported by all."""
-BELOW_LIFECYCLE = {"errors", "compat", "models", "protocol", "hooks", "storage", "images", "xcoms"}
+BELOW_LIFECYCLE = {"errors", "compat", "metrics", "models", "protocol", "hooks", "storage", "images", "xcoms"}
 BELOW_FACES = BELOW_LIFECYCLE | {"lifecycle", "batch", "triggers", "review"}
 FACES = {"operators", "sensors", "decorators"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -30,14 +30,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compat": set(),
     "models": {"errors"},
     "protocol": {"errors", "models"},
-    "hooks": {"errors", "compat", "models", "protocol"},
+    "metrics": {"errors", "compat", "models"},
+    "hooks": {"errors", "compat", "metrics", "models", "protocol"},
     "storage": {"errors", "compat"},
     "images": {"errors", "models", "storage"},
     "xcoms": {"errors", "models", "compat"},
     "lifecycle": BELOW_LIFECYCLE,
     "batch": BELOW_LIFECYCLE | {"lifecycle"},
     "review": {"errors", "models", "storage", "images", "xcoms"},
-    "triggers": {"errors", "compat", "models", "hooks", "xcoms", "lifecycle"},
+    "triggers": {"errors", "compat", "metrics", "models", "hooks", "xcoms", "lifecycle"},
     **dict.fromkeys(FACES, BELOW_FACES | FACES),
     "plugins": {"errors", "compat", "models", "storage", "images", "xcoms", "listeners", "batch"},
     "listeners": {"errors", "compat", "models", "hooks", "xcoms", "lifecycle", "batch"},

@@ -537,6 +537,8 @@ def test_a_manifest_is_small_and_plain_json() -> None:
         submitted_at=datetime(2027, 1, 15, 8, 0, tzinfo=UTC),
         completed_at=datetime(2027, 1, 15, 8, 1, tzinfo=UTC),
         inference_seconds=12.34,
+        submits=2,
+        cost=0.34,
         metadata={"seed": 7},
     )
     assert manifest.to_xcom() == {
@@ -555,6 +557,8 @@ def test_a_manifest_is_small_and_plain_json() -> None:
         "submitted_at": "2027-01-15T08:00:00Z",
         "completed_at": "2027-01-15T08:01:00Z",
         "inference_seconds": 12.34,
+        "submits": 2,
+        "cost": 0.34,
         "metadata": {"seed": 7},
     }
 
@@ -574,6 +578,8 @@ def test_a_manifest_of_a_submitted_request_has_no_outputs() -> None:
         "submitted_at": None,
         "completed_at": None,
         "inference_seconds": None,
+        "submits": None,
+        "cost": None,
         "metadata": {},
     }
 

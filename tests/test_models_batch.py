@@ -22,6 +22,7 @@ from airflow_provider_odirouter.models import (
     LandedOutput,
     Phase,
     RequestEvent,
+    Spending,
     pack_deadlines,
     unpack_deadlines,
 )
@@ -153,6 +154,8 @@ def test_a_line_of_the_manifest_has_only_public_fields() -> None:
         inference_seconds=0.0,
         outputs=(OUTPUT,),
         metadata={"seed": 0},
+        submits=2,
+        cost=0.34,
         phase=Phase.LANDED,
         fingerprint="f" * 64,
         try_number=2,
@@ -170,6 +173,8 @@ def test_a_line_of_the_manifest_has_only_public_fields() -> None:
         "inference_seconds",
         "outputs",
         "metadata",
+        "submits",
+        "cost",
     ]
     again = BatchItem.model_validate(line)
     assert again == landed.model_copy(update={"phase": Phase.PLANNED, "fingerprint": "", "try_number": 0})
@@ -206,15 +211,18 @@ def test_a_summary_counts_landed_edits_and_outputs() -> None:
         one(4, Phase.SUCCEEDED, submitted_at=later, completed_at=AT),
         one(5, Phase.PLANNED),
     ]
-    assert BatchSummary.from_items("model", "/out/a.jsonl", items).model_dump(mode="json") == {
+    spent = Spending(7, 1.19)
+    assert BatchSummary.from_items("model", "/out/a.jsonl", items, spent).model_dump(mode="json") == {
         "endpoint": "model",
         "manifest": "/out/a.jsonl",
         "edits": 5,
         "succeeded": 2,
         "failed": 3,
         "outputs": 4,
+        "submits": 7,
+        "cost": 1.19,
         "submitted_at": "2026-01-02T03:04:05Z",
         "completed_at": "2026-01-02T03:09:05Z",
     }
-    nothing = BatchSummary.from_items("model", "/out/a.jsonl", [])
+    nothing = BatchSummary.from_items("model", "/out/a.jsonl", [], Spending())
     assert (nothing.edits, nothing.submitted_at, nothing.completed_at) == (0, None, None)

@@ -54,6 +54,8 @@ class BatchOptions:
     try_number: int
     will_be_retried: bool
     """Whether Airflow certainly tries again if this try fails."""
+    max_submits: int | None = None
+    """In all tries; ``None``: no limit."""
     if_exists: IfExists = "fail"
 
 
@@ -70,7 +72,9 @@ async def complete_event(hook: OdiRouterHook, event: RequestEvent, options: Batc
         try:
             outcome = await hook.acancel(event.endpoint, event.request_id)
         except OdiRouterError as error:
+            hook.metrics.cancelled(event.endpoint, "unreachable", error)
             return event.with_cancel_outcome(error)
+        hook.metrics.cancelled(event.endpoint, "unreachable", outcome)
         return event.with_cancel_outcome(outcome)
     return event
 

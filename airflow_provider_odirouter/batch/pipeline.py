@@ -31,6 +31,7 @@ from airflow_provider_odirouter.errors import (
     OdiRouterError,
     RateLimitedError,
     RequestTimeoutError,
+    SubmitLimitError,
 )
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.lifecycle.cancel import Outcome, cancel_on_worker
@@ -75,6 +76,8 @@ class Pipeline:
         # The numbers of the edits that are to be submitted, are submitted now, and so on.
         self._planned: deque[int] = deque()
         self._submitting: set[int] = set()
+        self._submits = 0
+        """Of the task instance in all its tries, without those that are submitted now."""
         self._alive: set[int] = set()
         """Their requests may be running, also if their wait has ended."""
         self._events: dict[int, RequestEvent] = {}
@@ -108,13 +111,15 @@ class Pipeline:
             outcomes: dict[str, Outcome] = {}
             for endpoint in dict.fromkeys(map(plan.endpoints.__getitem__, plan.unwanted)):
                 unwanted = [one for one in plan.unwanted if plan.endpoints[one] == endpoint]
-                outcomes |= cancel_on_worker(self._hook, endpoint, unwanted, why="This try does not need them.")
+                outcomes |= cancel_on_worker(
+                    self._hook, endpoint, unwanted, cause="not_needed", why="This try does not need them."
+                )
             for request_id, outcome in outcomes.items():
                 if isinstance(outcome, Exception) and plan.unwanted[request_id]:
                     raise outcome
                 if outcome not in OVER_AFTER_CANCEL:
                     plan.keep_waiting_for(request_id)
-        self.store.begin(plan.items, store)
+        self.store.begin(plan.items, store, plan.spent_on_others)
 
     def stop_submitting(self, error: OdiRouterError) -> None:
         """
@@ -194,6 +199,7 @@ class Pipeline:
     def _take_up(self, events: Iterable[RequestEvent]) -> None:
         """Sort the edits by what is to be done with each."""
         self._progress = BatchProgress(self.store.items)
+        self._submits = self.store.spent().submits
         by_request = {event.request_id: event for event in events}
         for item in self.store.items:
             match item.phase:
@@ -239,12 +245,23 @@ class Pipeline:
     def _may_submit(self) -> bool:
         if not self.guard.may_submit or len(self._submitting) >= self._options.max_concurrent_submits:
             return False
+        if self._is_limit_reached():
+            return False
         if not self._pace.may_submit(alive=len(self._alive), submitting=len(self._submitting), now=time.monotonic()):
             return False
         if self._options.ends_at and datetime.now(UTC) >= self._options.ends_at:
             # Airflow does not enforce it while the task is deferred. New requests would be cancelled at once.
             self.stop_submitting(RequestTimeoutError("The task's execution_timeout has passed."))
             return False
+        return True
+
+    def _is_limit_reached(self) -> bool:
+        """Return whether ``max_submits`` allows no further submit, as far as the answers are known by now."""
+        limit = self._options.max_submits
+        if limit is None or self._submits + len(self._submitting) < limit:
+            return False
+        if not self._submitting:
+            self.stop_submitting(SubmitLimitError(limit, str(self.store.spent())))
         return True
 
     def _start_submit(self, number: int) -> None:
@@ -255,14 +272,15 @@ class Pipeline:
                 self._submitter.submit(item)
             except RateLimitedError as error:
                 return partial(self._on_rate_limited, number, error)
-            return partial(self._on_submitted, number)
+            return partial(self._on_submitted, number, item.submits)
 
         self._submitting.add(number)
         self._jobs.start(submit)
 
-    def _on_submitted(self, number: int) -> None:
+    def _on_submitted(self, number: int, submits_before: int) -> None:
         self._submitting.discard(number)
         item = self.store.item(number)
+        self._submits += item.submits - submits_before
         if item.phase is Phase.SUBMITTED:
             self._alive.add(number)
             self._pace.note_submitted(alive=len(self._alive))
@@ -311,7 +329,10 @@ class Pipeline:
     def _on_end(self, number: int, event: RequestEvent) -> None:
         self._events.pop(number, None)
         self._waits.pop(number, None)
-        item = as_ended(self.store.item(number), event, self._options)
+        item = self.store.item(number)
+        since = item.submitted_at.timestamp() if item.submitted_at else None
+        self._hook.metrics.ended(event, submitted_at=since)
+        item = as_ended(item, event, self._options)
         self.store.stage(item)
         if item.phase is not Phase.SUBMITTED:
             self._alive.discard(number)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from airflow_provider_odirouter.lifecycle.wait import REPORT_SECONDS, in_words
-from airflow_provider_odirouter.models import BatchItem, Phase
+from airflow_provider_odirouter.models import BatchItem, Phase, Prices, Spending
+from airflow_provider_odirouter.models.prices import quality_of
 
 log = logging.getLogger(__name__)
 
@@ -89,36 +90,63 @@ class BatchProgress:
         return f"{text}; about {in_words(left / rate)} left" if left and rate else text
 
 
+def describe_price(items: Sequence[BatchItem], endpoint: str, prices: Prices) -> str:
+    """Return what the edits that are to be submitted will cost, as a sentence; empty, if there are no prices."""
+    if not prices.by_endpoint:
+        return ""
+    planned = [item.edit for item in items if item.phase is Phase.PLANNED]
+    costs = [prices.spending(endpoint, parameters).cost for parameters in planned]
+    without = Counter(quality_of(one) for one, cost in zip(planned, costs, strict=True) if cost is None)
+    text = f"By the prices of the connection, this costs about {sum(filter(None, costs)):,.2f}"
+    if without:
+        named = ", ".join(f"{count:,} with quality {quality!r}" for quality, count in without.most_common(MAX_NAMED))
+        text += f", without those that have no price there ({endpoint}: {named})"
+    return f"{text}."
+
+
 def log_begin(
-    items: Sequence[BatchItem], manifest: str, *, max_in_flight: int, timeout: float, ends_at: datetime | None
+    items: Sequence[BatchItem],
+    manifest: str,
+    *,
+    max_in_flight: int,
+    timeout: float,
+    ends_at: datetime | None,
+    price: str = "",
 ) -> None:
     """
     Say what a batch is about to do.
 
     :param timeout: Seconds from the submit of an edit to the end of the wait for it.
     :param ends_at: The end of the task's ``execution_timeout``, if it has one.
+    :param price: What the submits will cost, as a sentence.
     """
     log.info(
         "The batch has %s edits, of which %s are to be submitted. Requests alive at once: at most %s. Each has %s "
-        "after its submit%s. The manifest will be %s.",
+        "after its submit%s. The manifest will be %s.%s",
         f"{len(items):,}",
         f"{sum(item.phase is Phase.PLANNED for item in items):,}",
         f"{max_in_flight:,}",
         in_words(timeout),
         f", at most until {ends_at:%Y-%m-%d %H:%M:%S} UTC" if ends_at else "",
         manifest,
+        f" {price}" if price else "",
     )
 
 
-def log_end(items: Sequence[BatchItem], manifest: str, *, is_failure: bool) -> None:
+def log_end(items: Sequence[BatchItem], manifest: str, *, spent: Spending, is_failure: bool) -> None:
     """
     Say how a batch has ended, and name the edits without pictures.
 
+    :param spent: By the task instance in all its tries.
     :param is_failure: Whether an error follows that says so.
     """
     failed = [item for item in items if item.phase is not Phase.LANDED]
     log.info(
-        "%s of %s edits have landed. The manifest is %s.", f"{len(items) - len(failed):,}", f"{len(items):,}", manifest
+        "%s of %s edits have landed. The manifest is %s. This task has spent, in all its tries: %s.",
+        f"{len(items) - len(failed):,}",
+        f"{len(items):,}",
+        manifest,
+        spent,
     )
     if failed and not is_failure:
         named = ", ".join(f"{item.number} ({item.name}): {_kind(item)}" for item in failed[:MAX_NAMED])

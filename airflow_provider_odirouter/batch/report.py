@@ -15,6 +15,7 @@ from airflow_provider_odirouter.errors import (
     LostSubmitError,
     OdiRouterError,
     StorageError,
+    SubmitLimitError,
 )
 from airflow_provider_odirouter.lifecycle.finish import name_of_files
 from airflow_provider_odirouter.models import BatchItem, Phase
@@ -53,7 +54,7 @@ def make_record(
     :param deadline: The end of the longest wait in the trigger.
     :param manifest: Its path, once it is written.
     """
-    items = store.items
+    items, spent = store.items, store.spent()
     return BatchRecord(
         endpoint=endpoint,
         odirouter_conn_id=odirouter_conn_id,
@@ -65,6 +66,8 @@ def make_record(
         waiting=sum(item.is_alive and not item.error for item in items),
         landed=sum(item.phase is Phase.LANDED for item in items),
         failed=sum(bool(item.error) for item in items),
+        submits=spent.submits,
+        cost=spent.cost,
         submitted_at=min((item.submitted_at for item in items if item.submitted_at), default=None),
         deferred_at=deferred_at,
         deadline=deadline,
@@ -133,10 +136,12 @@ def batch_error(
     """
     failed = [item for item in items if item.phase is not Phase.LANDED]
     planned = sum(item.phase is Phase.PLANNED for item in items)
-    if stopped_by is not None and planned:
-        return _not_submitted_error(stopped_by, count=planned, total=len(items))
     # A retry lands what is paid, or may be.
     needs_retry = will_be_retried and any(item.phase in {Phase.SUBMITTED, Phase.SUCCEEDED} for item in failed)
+    if stopped_by is not None and planned:
+        if isinstance(stopped_by, SubmitLimitError) and needs_retry:
+            return _limit_error(stopped_by, count=planned, total=len(items))
+        return _not_submitted_error(stopped_by, count=planned, total=len(items))
     all_failed = len(failed) == len(items)
     if not failed or not (needs_retry or all_failed or on_item_failure == "fail"):
         return None
@@ -145,6 +150,13 @@ def batch_error(
         f"{len(failed):,} of {len(items):,} edits have no pictures: {_count_types(failed)}. "
         f"The first is edit {failed[0].number}: {failed[0].error} "
         f"All of them are in the manifest {quote_path(manifest)}."
+    )
+
+
+def _limit_error(error: SubmitLimitError, *, count: int, total: int) -> OdiRouterError:
+    return BatchFailedError(
+        f"{count:,} of {total:,} edits were not submitted: {error.what}",
+        advice="A retry submits nothing more, but lands what is paid.",
     )
 
 

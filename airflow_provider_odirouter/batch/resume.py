@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from airflow_provider_odirouter.errors import LostSubmitError, OdiRouterError
 from airflow_provider_odirouter.lifecycle.state import OnLostSubmit
-from airflow_provider_odirouter.models import BatchItem, Phase
+from airflow_provider_odirouter.models import NOTHING_SPENT, BatchItem, Phase, Spending
 
 PAID = frozenset({Phase.SUBMITTED, Phase.SUCCEEDED, Phase.LANDED})
 """A new try continues edits in these phases: their requests are paid, or may be."""
@@ -29,11 +30,22 @@ class ResumePlan:
     lost: int = 0
     endpoints: dict[str, str] = field(default_factory=dict)
     """Of an earlier try's requests: a Dag's endpoint may have changed since then."""
+    spent_on_others: Spending = NOTHING_SPENT
+    """On edits of the earlier try that are not in the list any more."""
+    waits_for_cleared: int = 0
+    """How many live requests of a cleared task are kept, since ``max_submits`` forbids to submit their edits again."""
 
     def keep_waiting_for(self, request_id: str) -> None:
         """Continue the edit of a request that could not be cancelled."""
         if item := self.unwanted[request_id]:
             self.items[item.number - 1] = item
+
+    def keep_waiting_for_cleared(self) -> None:
+        """Continue the edits whose requests would be cancelled, and then could not be submitted again."""
+        for request_id in list(self.unwanted):
+            self.keep_waiting_for(request_id)
+            del self.unwanted[request_id]
+            self.waits_for_cleared += 1
 
     def remarks(self) -> Iterator[str]:
         """Yield lines for the log."""
@@ -43,6 +55,11 @@ class ResumePlan:
             yield (
                 f"An earlier try died while it submitted. Submits without an answer: {self.lost}. Their requests may "
                 "be running and may be paid; OdiRouter has no way to find out. This try submits these edits again."
+            )
+        if self.waits_for_cleared:
+            yield (
+                f"max_submits forbids to submit all edits again: this try waits for the {self.waits_for_cleared:,} "
+                "requests that may be running, although the task was cleared."
             )
         if self.unwanted:
             yield f"Requests of an earlier try that this try does not need: {len(self.unwanted):,}."
@@ -55,6 +72,7 @@ def plan_resume(
     cleared: bool,
     may_cancel: bool,
     on_lost_submit: OnLostSubmit,
+    submits_left: float = math.inf,
 ) -> ResumePlan:
     """
     Decide for each edit whether it is continued or submitted. Edits are matched by content, not by position.
@@ -63,6 +81,7 @@ def plan_resume(
     :param saved: The edits of an earlier try, with their states.
     :param cleared: Whether a user has cleared the task since then.
     :param may_cancel: Whether live requests may be cancelled.
+    :param submits_left: How many submits ``max_submits`` allows: no live request is cancelled for one that it forbids.
     """
     resume_plan = ResumePlan()
     planned, saved = list(planned), list(saved)
@@ -70,14 +89,19 @@ def plan_resume(
     resume_plan.endpoints = {item.request_id: item.endpoint for item in saved if item.request_id}
     for item in planned:
         same = matches.get(item.number)
-        resume_plan.items.append(
-            item
-            if same is None
-            else _resume(resume_plan, item, same, cleared=cleared, may_cancel=may_cancel, on_lost_submit=on_lost_submit)
+        if same is None:
+            resume_plan.items.append(item)
+            continue
+        resumed = _resume(
+            resume_plan, item, same, cleared=cleared, may_cancel=may_cancel, on_lost_submit=on_lost_submit
         )
+        resume_plan.items.append(resumed.model_copy(update=same.spending._asdict()))
+    if sum(item.phase is Phase.PLANNED for item in resume_plan.items) > submits_left:
+        resume_plan.keep_waiting_for_cleared()
     taken = {same.number for same in matches.values()}
-    left = [item for item in saved if item.is_alive and item.number not in taken]
-    resume_plan.unwanted |= {item.request_id: None for item in left if item.request_id}
+    left = [item for item in saved if item.number not in taken]
+    resume_plan.spent_on_others = Spending.sum(item.spending for item in left)
+    resume_plan.unwanted |= {item.request_id: None for item in left if item.is_alive and item.request_id}
     return resume_plan
 
 

@@ -23,7 +23,7 @@ from uuid import uuid4
 from pydantic import BaseModel
 
 from airflow_provider_odirouter.errors import BatchStateError, BatchStateMissingError, NotOwnerError, StorageError
-from airflow_provider_odirouter.models import BatchItem, Phase
+from airflow_provider_odirouter.models import NOTHING_SPENT, BatchItem, Phase, Spending
 from airflow_provider_odirouter.storage.files import files_below, make_folder, remove
 from airflow_provider_odirouter.storage.paths import LOCAL_PROTOCOLS, scheme_of
 from airflow_provider_odirouter.storage.state_folder import StateFolder
@@ -56,6 +56,13 @@ class _Pointer(BaseModel):
     max_tries: int
     edits: int
     """In all files together."""
+    submits_of_others: int = 0
+    cost_of_others: float | None = 0.0
+    """What was spent on edits that are no longer in the list."""
+
+    @property
+    def spent_on_others(self) -> Spending:
+        return Spending(self.submits_of_others, self.cost_of_others)
 
 
 class _Head(BaseModel):
@@ -105,6 +112,7 @@ class BatchStore:
         self._items: dict[int, BatchItem] = {}
         self._lines: dict[int, bytes] = {}
         self._unwritten: set[int] = set()
+        self._spent_on_others = Spending()
         # A signal handler may interrupt a change in the same thread, and read the edits.
         self._changing = threading.RLock()
         self._writing = threading.Lock()
@@ -152,13 +160,16 @@ class BatchStore:
         self._has_begun = True
         return self._load(pointer)
 
-    def begin(self, items: Iterable[BatchItem], store: TaskStateStore | None) -> None:
+    def begin(
+        self, items: Iterable[BatchItem], store: TaskStateStore | None, spent_on_others: Spending = NOTHING_SPENT
+    ) -> None:
         """
         Replace the state that an earlier try has left by the edits of this one.
 
         However this ends, either all of the earlier try's edits are in the store, or all of these.
 
         :param store: As for :meth:`load`.
+        :param spent_on_others: On the earlier try's edits that are not among these.
         :raises NotOwnerError: If this process no longer acts for the task.
         """
         items = list(items)
@@ -166,6 +177,7 @@ class BatchStore:
         # New names even if this try begins twice: files that are valid are never replaced one by one.
         earlier, self._generation = self._generation, uuid4().hex[:12]
         self._hold(items)
+        self._spent_on_others = self._spent_on_others.plus(spent_on_others)
         with self._changing:
             contents = {number: self._content(number) for number in _files(len(items))}
         for number, content in contents.items():
@@ -186,6 +198,10 @@ class BatchStore:
         """All edits, in their order."""
         with self._changing:
             return list(self._items.values())
+
+    def spent(self) -> Spending:
+        """Return what the task instance has paid for, or may have, in all its tries."""
+        return self._spent_on_others.plus(Spending.sum(item.spending for item in self.items))
 
     def item(self, number: int) -> BatchItem:
         """Return an edit."""
@@ -290,6 +306,7 @@ class BatchStore:
     def _load(self, pointer: _Pointer) -> list[BatchItem]:
         """Read and hold all files of a state."""
         self._generation = pointer.generation
+        self._spent_on_others = pointer.spent_on_others
         self.was_cleared = pointer.max_tries != self._max_tries
         items: list[BatchItem] = []
         for number in _files(pointer.edits):
@@ -329,7 +346,12 @@ class BatchStore:
 
     def _write_pointer(self) -> None:
         pointer = _Pointer(
-            ti_id=self._ti_id, generation=self._generation, max_tries=self._max_tries, edits=len(self._lines)
+            ti_id=self._ti_id,
+            generation=self._generation,
+            max_tries=self._max_tries,
+            edits=len(self._lines),
+            submits_of_others=self._spent_on_others.submits,
+            cost_of_others=self._spent_on_others.cost,
         )
         self._write(_pointer_name(self._ti_id), pointer.model_dump_json().encode() + b"\n")
 

@@ -94,7 +94,9 @@ class BatchSubmitter:
         endpoint = self._options.endpoint
         try:
             parameters = self._options.make_parameters(item)
-            self._store.save_now(item.model_copy(update={"phase": Phase.SUBMITTING}))
+            price = self._hook.settings.prices.spending(endpoint, item.edit)
+            paid = item.model_copy(update=item.spending.plus(price)._asdict())
+            self._store.save_now(paid.model_copy(update={"phase": Phase.SUBMITTING}))
             request_id = self._hook.submit(endpoint, parameters, waits_out_rate_limit=False).request_id
         except SubmitStoppedError:
             self._store.stage(item)
@@ -102,7 +104,8 @@ class BatchSubmitter:
             self._store.stage(item)
             raise
         except LostSubmitError as error:
-            self._store.save_now(as_failed(item, error))
+            self._hook.metrics.submitted(endpoint, price, is_lost=True)
+            self._store.save_now(as_failed(paid, error))
             self._lost_in_a_row += 1
             if self._lost_in_a_row >= MAX_LOST:
                 self.stop(error)
@@ -116,8 +119,9 @@ class BatchSubmitter:
             self._store.stage(item)
             self.stop(error)
         else:
+            self._hook.metrics.submitted(endpoint, price)
             self._lost_in_a_row = 0
-            self._save_submitted(item, request_id)
+            self._save_submitted(paid, request_id)
 
     def _save_submitted(self, item: BatchItem, request_id: str) -> None:
         submitted = item.model_copy(

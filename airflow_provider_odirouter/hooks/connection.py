@@ -6,7 +6,7 @@ import difflib
 import json
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -18,6 +18,7 @@ from airflow_provider_odirouter.get_provider_info import CONNECTION_TYPE
 from airflow_provider_odirouter.hooks.base_url import base_url_of
 from airflow_provider_odirouter.hooks.proxies import Proxies
 from airflow_provider_odirouter.hooks.tls import tls_context
+from airflow_provider_odirouter.models import Prices
 from airflow_provider_odirouter.protocol import DEFAULT_BASE_URL
 from airflow_provider_odirouter.redaction import Redactor, Secret, raises_without_traceback, secrets_in_url
 
@@ -43,6 +44,7 @@ class ConnectionSettings:
     :param timeout: Seconds for one call. Default: 60.
     :param verify: Whether TLS certificates are checked, or the path of a CA file to check them with. Default: true.
     :param allow_private_downloads: Whether outputs may be at addresses that are not public. Default: false.
+    :param prices: What an output costs. They do not count when settings are compared: no call depends on them.
     """
 
     api_key: Secret | str
@@ -50,6 +52,7 @@ class ConnectionSettings:
     timeout: float = DEFAULT_TIMEOUT
     verify: bool | str = True
     allow_private_downloads: bool = False
+    prices: Prices = field(default=Prices(), compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "api_key", Secret(self.api_key))
@@ -84,6 +87,7 @@ class ConnectionSettings:
             timeout=_timeout(connection, extra.get("timeout")),
             verify=_verify(connection, extra.get("verify")),
             allow_private_downloads=_private_downloads(connection, extra.get("allow_private_downloads")),
+            prices=_prices(connection, extra.get("prices")),
         )
 
     def ssl_context(self) -> ssl.SSLContext:
@@ -192,6 +196,13 @@ def _private_downloads(connection: Connection, value: object) -> bool:
     if allowed is None:
         raise _unusable(connection, f"its allow_private_downloads must be true or false, not {value!r}.")
     return allowed
+
+
+def _prices(connection: Connection, value: object) -> Prices:
+    try:
+        return Prices.parse(value)
+    except ValueError as error:
+        raise _unusable(connection, f"its prices {error}.") from error
 
 
 def _boolean(value: object, *, default: bool) -> bool | None:

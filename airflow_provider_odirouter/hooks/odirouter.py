@@ -41,6 +41,7 @@ from airflow_provider_odirouter.hooks.connection import ConnectionSettings
 from airflow_provider_odirouter.hooks.current_settings import CurrentSettings
 from airflow_provider_odirouter.hooks.downloads import Downloader
 from airflow_provider_odirouter.hooks.form import connection_form_widgets, ui_field_behaviour
+from airflow_provider_odirouter.metrics import Metrics
 from airflow_provider_odirouter.models import CancelOutcome, RequestResult, RequestStatus, Submission
 from airflow_provider_odirouter.protocol import Action, Answer, Call
 from airflow_provider_odirouter.redaction import without_traceback
@@ -77,7 +78,7 @@ class OdiRouterHook(BaseHook):
     :param odirouter_conn_id: The Airflow connection, of type ``odirouter``: the API key in the password field, the base
         URL in the host field (default: ``https://odirouter.ai/model``), and in the extra ``timeout`` (seconds for one
         call, default: 60), ``verify`` (``false``, or the path of a CA file; default: ``true``) and
-        ``allow_private_downloads`` (default: ``false``).
+        ``allow_private_downloads`` (default: ``false``), and ``prices``, for estimates of what requests cost.
     """
 
     conn_name_attr = "odirouter_conn_id"
@@ -95,6 +96,8 @@ class OdiRouterHook(BaseHook):
         """Called before each call of the API and each download, also before repeats. If it raises, nothing is sent."""
         self.before_submit: Callable[[], object] = _do_nothing
         """Called before each submit, after ``before_call``. If it raises, nothing is sent."""
+        self.metrics = Metrics()
+        """Of the task that uses the hook."""
         self._current = CurrentSettings(
             odirouter_conn_id,
             load=lambda conn_id: self.get_connection(conn_id),
@@ -197,11 +200,9 @@ class OdiRouterHook(BaseHook):
         :return: Whether the connection works, and a message for the user.
         """
         try:
-            self.get_status(IMAGE_EDIT_ENDPOINT, "airflow-connection-test")
+            self.check_key()
         except PathNotFoundError:
             return False, f"{self.settings.base_url} is not the API's base URL: the host does not know the path."
-        except RequestNotFoundError:
-            pass  # in the API's own words: it accepted the key
         except AuthenticationError as error:
             return False, f"The API key is wrong: {self._without_id(error)}"
         except (NotSentError, NoAnswerError) as error:
@@ -211,6 +212,19 @@ class OdiRouterHook(BaseHook):
         except OdiRouterError as error:
             return False, self._without_id(error)
         return True, f"OdiRouter accepts the API key at {self.settings.base_url}."
+
+    def check_key(self) -> None:
+        """
+        Check connection and key with one poll of a request that does not exist, which costs nothing.
+
+        :raises OdiRouterError: If the service cannot be reached, or does not accept the key.
+        """
+        try:
+            self.get_status(IMAGE_EDIT_ENDPOINT, "airflow-connection-test")
+        except PathNotFoundError:
+            raise
+        except RequestNotFoundError:
+            pass  # in the API's own words: it accepted the key
 
     def _without_id(self, error: OdiRouterError) -> str:
         """Return an error's text without the connection's id: Airflow's form tests a copy with a random one."""
@@ -222,12 +236,14 @@ class OdiRouterHook(BaseHook):
         hook = OdiRouterHook(self.odirouter_conn_id)
         hook._current = self._current
         hook.before_call = self.before_call
+        hook.metrics = self.metrics
         return hook
 
     def with_connection(self, odirouter_conn_id: str) -> OdiRouterHook:
         """Return a hook of another connection with the same ``before_call``."""
         hook = OdiRouterHook(odirouter_conn_id)
         hook.before_call = self.before_call
+        hook.metrics = self.metrics
         return hook
 
     def request_url(self, endpoint: str, request_id: str) -> str:
@@ -343,9 +359,12 @@ class OdiRouterHook(BaseHook):
             if call.action is Action.SUBMIT:
                 self.before_submit()
             try:
-                return once()
+                answer = once()
             except OdiRouterError as error:
                 pause = self._pause(call, error, attempt, began)
+            else:
+                self._count(call)
+                return answer
             time.sleep(pause)
 
     async def _acall(self, build: Callable[[str], Call], read: Callable[[Call, Answer], T]) -> T:
@@ -376,9 +395,12 @@ class OdiRouterHook(BaseHook):
             attempt += 1
             self.before_call()
             try:
-                return await self._asend(call, read, settings)
+                answer = await self._asend(call, read, settings)
             except OdiRouterError as error:
                 pause = self._pause(call, error, attempt, began)
+            else:
+                self._count(call)
+                return answer
             await asyncio.sleep(pause)
 
     @asynccontextmanager
@@ -416,8 +438,17 @@ class OdiRouterHook(BaseHook):
         """Say whose key and which host an error is about: a task may use several connections."""
         error.what += f" The connection is {self.odirouter_conn_id!r}, its base URL {settings.base_url}."
 
+    def _count(self, call: Call, error: OdiRouterError | None = None) -> None:
+        if isinstance(error, RateLimitedError) and not error.was_sent:
+            return
+        if call.action is Action.STATUS:
+            self.metrics.polled(call.endpoint)
+        if error:
+            self.metrics.call_failed(call.endpoint, call.action, error)
+
     def _pause(self, call: Call, error: OdiRouterError, attempt: int, began: float) -> float:
         """Return the seconds before a call is sent again, or raise the error if it is not."""
+        self._count(call, error)
         pause = protocol.pause_before_repeat(
             call, error, attempt=attempt, waited=time.monotonic() - began, random=random.random()
         )

@@ -86,4 +86,5 @@ class RateLimit:
             what = f"OdiRouter's rate limit stops the {call.action} of {call.endpoint}: its Retry-After still holds."
             error = RateLimitedError(what, status_code=429, request_id=call.request_id)
             error.retry_after = seconds
+            error.was_sent = False
             raise error

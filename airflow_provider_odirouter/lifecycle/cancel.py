@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
+from airflow_provider_odirouter import metrics
 from airflow_provider_odirouter.errors import NoAnswerError, NotOwnerError, OdiRouterError
 from airflow_provider_odirouter.hooks import async_transport  # noqa: F401 - a kill must not wait for this import
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
@@ -30,11 +31,12 @@ Outcome: TypeAlias = CancelOutcome | Exception
 
 
 async def cancel_all(
-    hook: OdiRouterHook, endpoint: str, request_ids: Sequence[str], *, seconds: float
+    hook: OdiRouterHook, endpoint: str, request_ids: Sequence[str], *, seconds: float, cause: str
 ) -> dict[str, Outcome]:
     """
     Cancel requests side by side.
 
+    :param cause: Why, in one word for the metrics.
     :param seconds: For all of them together; a cancel without an answer by then has a
         :class:`~airflow_provider_odirouter.errors.NoAnswerError`.
     :return: How the cancel of each request ended.
@@ -46,11 +48,20 @@ async def cancel_all(
         for cancel in cancels.values():
             cancel.cancel()
         results = await asyncio.gather(*cancels.values(), return_exceptions=True)
-    return {one: _outcome(result, seconds) for one, result in zip(cancels, results, strict=True)}
+    outcomes = {one: _outcome(result, seconds) for one, result in zip(cancels, results, strict=True)}
+    for outcome in outcomes.values():
+        hook.metrics.cancelled(endpoint, cause, outcome)
+    return outcomes
 
 
 def cancel_on_worker(
-    hook: OdiRouterHook, endpoint: str, request_ids: Sequence[str], *, why: str = "", seconds: float | None = None
+    hook: OdiRouterHook,
+    endpoint: str,
+    request_ids: Sequence[str],
+    *,
+    cause: str,
+    why: str = "",
+    seconds: float | None = None,
 ) -> dict[str, Outcome]:
     """
     Cancel requests side by side, from any thread and from a signal handler, and say in the log how that ended.
@@ -58,6 +69,7 @@ def cancel_on_worker(
     It happens in a thread of its own: a signal handler may have interrupted an event loop, and a thread has but one.
     The client is its own, too: the handler may have interrupted the other one in the middle of a call.
 
+    :param cause: Why, in one word for the metrics.
     :param why: A sentence for the log.
     :param seconds: For all of them together. Default: as long as the hook repeats a cancel that is rate limited, and
         one call more.
@@ -70,7 +82,7 @@ def cancel_on_worker(
         try:
             client = hook.with_own_client()
             limit = seconds or MAX_RATE_LIMITED_SECONDS[Action.CANCEL] + client.settings.timeout
-            outcomes.update(asyncio.run(cancel_all(client, endpoint, request_ids, seconds=limit)))
+            outcomes.update(asyncio.run(cancel_all(client, endpoint, request_ids, seconds=limit, cause=cause)))
         except Exception as error:  # noqa: BLE001 - such as a process without a free file: then none is cancelled
             outcomes.update(dict.fromkeys(request_ids, error))
 
@@ -79,6 +91,7 @@ def cancel_on_worker(
         outcomes.update(dict.fromkeys(request_ids, error))
     else:
         thread.join()
+    metrics.flush()  # they were counted on an event loop
     log_outcomes(outcomes, conn_id=hook.odirouter_conn_id, endpoint=endpoint, log=log.log, why=why)
     for outcome in outcomes.values():
         if isinstance(outcome, NotOwnerError):
@@ -86,9 +99,9 @@ def cancel_on_worker(
     return outcomes
 
 
-def cancel_request(hook: OdiRouterHook, endpoint: str, request_id: str) -> Outcome:
+def cancel_request(hook: OdiRouterHook, endpoint: str, request_id: str, *, cause: str) -> Outcome:
     """Cancel one request, see :func:`cancel_on_worker`."""
-    return cancel_on_worker(hook, endpoint, [request_id])[request_id]
+    return cancel_on_worker(hook, endpoint, [request_id], cause=cause)[request_id]
 
 
 def cancel_command(conn_id: str, endpoint: str, request_id: str) -> str:

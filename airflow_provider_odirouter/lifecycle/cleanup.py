@@ -114,7 +114,9 @@ def _has_ended(path: ObjectStoragePath) -> bool:
         note = json.loads(read(path, MAX_BYTES, track_lineage=False))
     except (FileNotFoundError, ValueError):
         return False
-    return isinstance(note, dict) and (note.get("done") is True or note == FORGOTTEN)
+    if not isinstance(note, dict):
+        return False
+    return note.get("done") is True or note.get("ended") is True or note == FORGOTTEN
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -24,7 +24,14 @@ from airflow_provider_odirouter.errors import (
 from airflow_provider_odirouter.images import landing
 from airflow_provider_odirouter.images.outputs import describe, is_data_url, write_data_url
 from airflow_provider_odirouter.lifecycle.polling import SUBMITS_AFTER_CLEAR, SUBMITS_AGAIN, error_from_event
-from airflow_provider_odirouter.models import LandedOutput, Manifest, OutputFile, RequestEvent, RequestResult
+from airflow_provider_odirouter.models import (
+    LandedOutput,
+    Manifest,
+    OutputFile,
+    RequestEvent,
+    RequestResult,
+    Spending,
+)
 from airflow_provider_odirouter.storage.paths import LOCAL_PROTOCOLS, scheme_of
 
 if TYPE_CHECKING:
@@ -78,6 +85,7 @@ def finish(
     retry: str = SUBMITS_AGAIN,
     after_clear: str = SUBMITS_AFTER_CLEAR,
     landing_is_free: bool = False,
+    spent: Spending | None = None,
 ) -> dict[str, Any]:
     """
     Turn the end of a wait into the manifest that the task returns, wherever the wait was.
@@ -87,6 +95,7 @@ def finish(
     :param retry: What a retry does about a request that may still run.
     :param after_clear: What a cleared task does about it.
     :param landing_is_free: Whether another try knows the request, and so lands its outputs without a new one.
+    :param spent: By the task instance in all its tries; ``None``: it is not known.
     :raises OdiRouterError: If the request did not succeed, or its outputs cannot be landed.
     """
     if error := error_from_event(event, retry=retry, after_clear=after_clear):
@@ -126,6 +135,7 @@ def finish(
         completed_at=event.at,
         inference_seconds=event.inference_seconds,
         metadata=result.metadata,
+        **(spent._asdict() if spent else {}),
     ).to_xcom()
 
 
@@ -177,10 +187,12 @@ def land_outputs(
         )
 
     try:
-        return land(result)
+        landed = land(result)
     except FileExpiredError:
         # Each result has fresh links; once, since a link that expires at once will do so again.
-        return land(fetch_result(hook, endpoint, request_id))
+        landed = land(fetch_result(hook, endpoint, request_id))
+    hook.metrics.landed(endpoint, [output.size_bytes or 0 for output in landed if output.path])
+    return landed
 
 
 def advise_on_landing(error: OdiRouterError, *, is_free: bool) -> None:

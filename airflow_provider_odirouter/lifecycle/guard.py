@@ -148,7 +148,7 @@ class RequestGuard:
     def add(self, request_id: str) -> None:
         """Hold one more request. It is cancelled if all others were while it was submitted."""
         if self._stage is Stage.CANCELLED:
-            self._note_over({request_id: cancel_request(self._hook, self._endpoint, request_id)})
+            self._note_over({request_id: cancel_request(self._hook, self._endpoint, request_id, cause="killed")})
 
     def stop_if_killed(self) -> None:
         """
@@ -231,7 +231,7 @@ class RequestGuard:
                     _describe(request_ids),
                     cancel_command(self._hook.odirouter_conn_id, self._endpoint, request_ids[0]),
                 )
-            self._cancel(self._held, seconds=SECONDS_IN_A_KILL)
+            self._cancel(self._held, cause="killed", seconds=SECONDS_IN_A_KILL)
         self.stop_if_killed()
 
     def _end(self, requests: Cancellable, error: BaseException) -> None:
@@ -242,7 +242,7 @@ class RequestGuard:
             return
         if self._stage is not Stage.CANCELLED:
             if self._is_cancelled_after(error):
-                self._cancel(requests)
+                self._cancel(requests, cause=self._cause_of(error))
             elif request_ids := requests.request_ids():
                 then = "the next try keeps waiting" if self._has_next_try() else "no other try follows"
                 log.warning("%s not cancelled: %s.", _describe(request_ids), then)
@@ -287,12 +287,17 @@ class RequestGuard:
                 cancel_command(self._hook.odirouter_conn_id, self._endpoint, request_ids[-1]),
             )
 
-    def _cancel(self, requests: Cancellable, *, seconds: float | None = None) -> None:
+    def _cause_of(self, error: BaseException) -> str:
+        if self._stage is Stage.KILLED:
+            return "killed"
+        return "timeout" if isinstance(error, AirflowTaskTimeout) else "task_failed"
+
+    def _cancel(self, requests: Cancellable, *, cause: str, seconds: float | None = None) -> None:
         # First the stage, then the ids: a request that a submit brings meanwhile is cancelled by one or the other.
         self._move_on(Stage.CANCELLED)
         if request_ids := requests.request_ids():
             why = "The task ends."
-            outcomes = cancel_on_worker(self._hook, self._endpoint, request_ids, why=why, seconds=seconds)
+            outcomes = cancel_on_worker(self._hook, self._endpoint, request_ids, cause=cause, why=why, seconds=seconds)
             self._note_over(outcomes)
 
     def _note_over(self, outcomes: Mapping[str, object]) -> None:

@@ -27,12 +27,14 @@ from airflow_provider_odirouter.errors import (
     RequestLostError,
     RequestNotFoundError,
     RequestUnreachableError,
+    SubmitLimitError,
     SubmitStoppedError,
 )
 from airflow_provider_odirouter.lifecycle.cancel import Outcome, cancel_request
 from airflow_provider_odirouter.lifecycle.finish import name_of_files
 from airflow_provider_odirouter.lifecycle.polling import OVER_AFTER_CANCEL
 from airflow_provider_odirouter.lifecycle.state import (
+    Ended,
     Intent,
     Noted,
     OnLostSubmit,
@@ -110,7 +112,7 @@ class ResumedRequest(NamedTuple):
 
 
 def decide(
-    noted: Noted, intent: Intent, *, may_cancel: bool, on_lost_submit: OnLostSubmit
+    noted: Noted, intent: Intent, *, may_cancel: bool, on_lost_submit: OnLostSubmit, may_submit: bool = True
 ) -> Generator[Step, Seen, Decision]:
     """
     Decide what a try does about the request of an earlier try.
@@ -119,9 +121,10 @@ def decide(
     :param intent: What this try would submit.
     :param may_cancel: Whether a live request that the user cleared, or of another input, is cancelled.
     :param on_lost_submit: What to do if the earlier try died during its submit.
+    :param may_submit: Whether ``max_submits`` allows one more: a live request is not cancelled for one that it forbids.
     :raises OdiRouterError: If a request of a cleared task cannot be cancelled: it would be paid beside the new one.
     """
-    if noted is None:
+    if noted is None or isinstance(noted, Ended):
         return Decision.SUBMIT
     was_cleared = is_cleared(noted, intent)
     if isinstance(noted, Unreadable):
@@ -136,7 +139,7 @@ def decide(
         yield CancelNoted("Its input has changed since its last try.")
         return Decision.SUBMIT
     decision = _decide_by_state((yield AskState(cancel_if_unreachable=was_cleared)))
-    if decision is Decision.WAIT and was_cleared and may_cancel:
+    if decision is Decision.WAIT and was_cleared and may_cancel and may_submit:
         outcome = yield CancelNoted("The task was cleared.")
         if outcome in OVER_AFTER_CANCEL:
             return Decision.SUBMIT
@@ -167,12 +170,19 @@ def is_cleared(noted: Intent | Unreadable, intent: Intent) -> bool:
 
 
 def find_resumable(
-    hook: OdiRouterHook, store: RequestStore, intent: Intent, *, cancel_live: bool, on_lost_submit: OnLostSubmit
+    hook: OdiRouterHook,
+    store: RequestStore,
+    intent: Intent,
+    *,
+    cancel_live: bool,
+    on_lost_submit: OnLostSubmit,
+    max_submits: int | None = None,
 ) -> ResumedRequest | None:
     """
     Find the request that this try resumes.
 
     :param cancel_live: Whether a live request that the user cleared, or of another input, is cancelled.
+    :param max_submits: In all tries; ``None``: as many as there are tries.
     :return: ``None``: there is none, and this try submits.
     :raises LostSubmitError: If the earlier try died during its submit, and ``on_lost_submit`` is ``"fail"``; or if its
         note cannot be read, and the task was not cleared since.
@@ -180,12 +190,15 @@ def find_resumable(
         then nothing is submitted.
     """
     noted = store.recall()
-    steps = decide(noted, intent, may_cancel=cancel_live, on_lost_submit=on_lost_submit)
+    may_submit = max_submits is None or store.spent().submits < max_submits
+    steps = decide(noted, intent, may_cancel=cancel_live, on_lost_submit=on_lost_submit, may_submit=may_submit)
     seen: Seen = None
     while True:
         try:
             step = steps.send(seen)
         except StopIteration as stop:
+            if stop.value is Decision.WAIT and not may_submit:
+                log.info("max_submits is reached: this try waits for the live request, also if the task was cleared.")
             return _carry_out(hook, stop.value, noted, intent)
         if not isinstance(noted, Submitted):
             raise TypeError(f"{step!r} needs a request, but the task remembers {noted!r}")
@@ -194,7 +207,7 @@ def find_resumable(
                 seen = _ask_state(hook, noted, cancel_if_unreachable=cancel_if_unreachable)
             case CancelNoted(reason):
                 log.info(reason)
-                seen = _cancel_noted(hook, noted)
+                seen = _cancel_noted(hook, noted, "cleared" if is_cleared(noted, intent) else "input_changed")
                 if isinstance(seen, Exception) and not isinstance(seen, OdiRouterError):
                     raise seen  # Airflow's own, say: it does not give out the connection now
 
@@ -235,7 +248,7 @@ def _ask_state(hook: OdiRouterHook, request: Submitted, *, cancel_if_unreachable
             if isinstance(error, RequestNotFoundError):
                 time.sleep(pause)
             elif cancel_if_unreachable:
-                cancel_request(hook, request.endpoint, request.request_id)
+                cancel_request(hook, request.endpoint, request.request_id, cause="cleared")
                 return None
             else:
                 raise RequestUnreachableError(
@@ -259,8 +272,9 @@ def _has_ended(hook: OdiRouterHook, request: Submitted) -> bool:
         return False
 
 
-def _cancel_noted(hook: OdiRouterHook, request: Submitted) -> Outcome:
-    return cancel_request(hook.with_connection(request.odirouter_conn_id), request.endpoint, request.request_id)
+def _cancel_noted(hook: OdiRouterHook, request: Submitted, cause: str) -> Outcome:
+    client = hook.with_connection(request.odirouter_conn_id)
+    return cancel_request(client, request.endpoint, request.request_id, cause=cause)
 
 
 @contextmanager
@@ -280,7 +294,11 @@ def cancel_previous_on_early_failure(
     except Exception as error:
         is_final = is_last_try or not getattr(error, "retry_helps", True)
         request = _recall(store) if is_final and may_cancel else None
-        if isinstance(request, Submitted) and not request.done and _cancel_noted(hook, request) in OVER_AFTER_CANCEL:
+        if (
+            isinstance(request, Submitted)
+            and not request.done
+            and _cancel_noted(hook, request, "task_failed") in OVER_AFTER_CANCEL
+        ):
             store.forget()
         raise
 
@@ -293,23 +311,45 @@ def _recall(store: RequestStore) -> Noted:
         return None
 
 
-def submit(hook: OdiRouterHook, store: RequestStore, intent: Intent, parameters: Mapping[str, Any]) -> Submitted:
+def submit(
+    hook: OdiRouterHook,
+    store: RequestStore,
+    intent: Intent,
+    parameters: Mapping[str, Any],
+    *,
+    max_submits: int | None = None,
+) -> Submitted:
     """
     Submit once; the intent is noted before.
 
+    :param max_submits: In all tries; ``None``: as many as there are tries.
     :raises LostSubmitError: If the submit may have arrived, but no answer says so.
+    :raises SubmitLimitError: If there were ``max_submits`` already.
     """
+    spent = store.spent()
+    if max_submits is not None and spent.submits >= max_submits:
+        raise SubmitLimitError(max_submits, str(spent))
+    price = hook.settings.prices.spending(intent.endpoint, parameters)
+    if price.cost is not None:
+        log.info("By the prices of the connection, the request costs about %.2f.", price.cost)
+    spending = spent.plus(price)
+    intent = intent.model_copy(update=spending._asdict())
     store.note(intent)
     try:
         request_id = hook.submit(intent.endpoint, parameters).request_id
     except LostSubmitError:
+        hook.metrics.submitted(intent.endpoint, price, is_lost=True)
         raise
     except AirflowTaskTimeout as error:
+        hook.metrics.submitted(intent.endpoint, price, is_lost=True)
         raise LostSubmitError(f"Airflow's execution_timeout ended the submit to {intent.endpoint}.") from error
     except (OdiRouterError, SubmitStoppedError):
-        store.forget()  # the submit certainly never became a request
+        store.forget(spent)  # the submit certainly never became a request
         raise
+    hook.metrics.submitted(intent.endpoint, price)
     log.info("Submitted request %s to %s.", request_id, intent.endpoint)
+    if store.survives_retry:
+        log.info("This task has spent, in all its tries: %s.", spending)
     return intent.submitted(request_id, datetime.now(UTC))
 
 

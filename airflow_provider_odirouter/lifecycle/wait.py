@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from airflow_provider_odirouter import metrics
 from airflow_provider_odirouter.compat import TRIGGERER_CALLS_ON_KILL, TriggerFailureReason
 from airflow_provider_odirouter.errors import NotOwnerError, OdiRouterError
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
@@ -55,12 +56,6 @@ async def wait_for(
     :param on_status: Called with each status of another state than the one before, unless it ends the wait.
     :param before_cancel: Awaited before the request is cancelled at its deadline; our errors prevent the cancel.
     """
-
-    async def cancel() -> CancelOutcome:
-        if before_cancel:
-            await before_cancel()
-        return await hook.acancel(wait.endpoint, wait.request_id)
-
     # The wall clock read once, then a steady one: a clock that is set meanwhile must not end the wait.
     offset = time.time() - time.monotonic()
     steps = poll_until_done(
@@ -85,7 +80,21 @@ async def wait_for(
                     state = seen.state
                     on_status(seen)
             case Cancel():
-                seen = await _or_error(cancel())
+                seen = await _or_error(_cancel_at_deadline(hook, wait, before_cancel))
+
+
+async def _cancel_at_deadline(
+    hook: OdiRouterHook, wait: Wait, before_cancel: Callable[[], Awaitable[object]] | None
+) -> CancelOutcome:
+    if before_cancel:
+        await before_cancel()
+    try:
+        outcome = await hook.acancel(wait.endpoint, wait.request_id)
+    except OdiRouterError as error:
+        hook.metrics.cancelled(wait.endpoint, "timeout", error)
+        raise
+    hook.metrics.cancelled(wait.endpoint, "timeout", outcome)
+    return outcome
 
 
 async def wait_for_all(
@@ -181,6 +190,7 @@ class WorkerLoop:
         """Cancel what runs on the loop, and wait a moment for its end."""
         self._call(self._ends.set)
         self._thread.join(LOOP_END_SECONDS)
+        metrics.flush()
 
     def start(self, work: Callable[[OdiRouterHook], Coroutine[Any, Any, None]]) -> None:
         """Run a coroutine, with the loop's client. A loop that has ended has reported why, and runs nothing more."""

@@ -54,7 +54,9 @@ class Requests:
 
     async def cancel(self) -> None:
         """Cancel all requests, and log the outcome for each task instance."""
-        outcomes = await cancel_all(self.hook, self.endpoint, list(self.instances), seconds=CANCEL_SECONDS)
+        outcomes = await cancel_all(
+            self.hook, self.endpoint, list(self.instances), seconds=CANCEL_SECONDS, cause="marked"
+        )
         for marked, request_ids in _by_instance(self.instances):
             log_outcomes(
                 {one: outcomes[one] for one in request_ids},

@@ -24,10 +24,13 @@ from airflow_provider_odirouter.models.batch import (
     unpack_deadlines,
 )
 from airflow_provider_odirouter.models.edit import ImageEdit, Source
+from airflow_provider_odirouter.models.prices import Prices
 from airflow_provider_odirouter.models.results import Ending, LandedOutput, Manifest, RequestEvent
 from airflow_provider_odirouter.models.review import ReviewRecord
+from airflow_provider_odirouter.models.spending import NOTHING_SPENT, Spending
 
 __all__ = [
+    "NOTHING_SPENT",
     "ApiModel",
     "BatchEvent",
     "BatchItem",
@@ -40,12 +43,14 @@ __all__ = [
     "Manifest",
     "OutputFile",
     "Phase",
+    "Prices",
     "RequestEvent",
     "RequestResult",
     "RequestState",
     "RequestStatus",
     "ReviewRecord",
     "Source",
+    "Spending",
     "Submission",
     "pack_deadlines",
     "unpack_deadlines",

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, field_serializer
 from airflow_provider_odirouter import IMAGE_EDIT_ENDPOINT
 from airflow_provider_odirouter.models.api import CancelOutcome
 from airflow_provider_odirouter.models.results import Ending, LandedOutput, RequestEvent
+from airflow_provider_odirouter.models.spending import Spending
 from airflow_provider_odirouter.redaction import MASK, shorten_url, shorten_urls
 
 
@@ -83,6 +84,10 @@ class BatchItem(BaseModel):
     """Why there are no outputs: what happened, the vendor's own words, what to do."""
     error_type: str | None = None
     """The vendor's ``error_type``, or the name of our error class."""
+    submits: int = 0
+    """In all tries."""
+    cost: float | None = 0.0
+    """Of these; ``None``: there was no price for one of them."""
 
     phase: Phase = Phase.PLANNED
     fingerprint: str = ""
@@ -112,6 +117,11 @@ class BatchItem(BaseModel):
         return MASK in json.dumps([self.edit.get(name) for name in self.url_fields])
 
     @property
+    def spending(self) -> Spending:
+        """What was paid for the edit, or may have been."""
+        return Spending(self.submits, self.cost)
+
+    @property
     def is_alive(self) -> bool:
         """Whether the edit has a request that may be running."""
         return self.phase is Phase.SUBMITTED
@@ -128,7 +138,8 @@ class BatchItem(BaseModel):
             "url_fields",
             "endpoint",
         }
-        line = self.model_dump(mode="json", exclude=private, exclude_none=True)
+        unknown = set() if self.submits else {"submits", "cost"}
+        line = self.model_dump(mode="json", exclude=private | unknown, exclude_none=True)
         return {name: value for name, value in line.items() if value not in ({}, [])}
 
 
@@ -145,13 +156,17 @@ class BatchSummary(BaseModel):
     failed: int
     outputs: int
     """How many pictures have landed."""
+    submits: int = 0
+    """Of the task instance in all its tries, also for edits that are no longer in the list."""
+    cost: float | None = None
+    """Of these, by the prices of the connection; ``None``: it has none for one of them."""
     submitted_at: datetime | None = None
     """When the first request was submitted."""
     completed_at: datetime | None = None
     """When a poll first returned ``COMPLETED`` for the last request."""
 
     @classmethod
-    def from_items(cls, endpoint: str, manifest: str, items: Sequence[BatchItem]) -> Self:
+    def from_items(cls, endpoint: str, manifest: str, items: Sequence[BatchItem], spent: Spending) -> Self:
         """Count the edits that succeeded and failed, and their outputs."""
         landed = [item for item in items if item.phase is Phase.LANDED]
         return cls(
@@ -161,6 +176,8 @@ class BatchSummary(BaseModel):
             succeeded=len(landed),
             failed=len(items) - len(landed),
             outputs=sum(len(item.outputs) for item in landed),
+            submits=spent.submits,
+            cost=spent.cost,
             submitted_at=min((item.submitted_at for item in items if item.submitted_at), default=None),
             completed_at=max((item.completed_at for item in items if item.completed_at), default=None),
         )

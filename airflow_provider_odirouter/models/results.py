@@ -85,6 +85,10 @@ class Manifest(BaseModel):
     completed_at: datetime | None = None
     """When a poll first returned ``COMPLETED``: the service does not say when the request ended."""
     inference_seconds: float | None = None
+    submits: int | None = None
+    """Of the task instance in all its tries; ``None``: nothing remembers them."""
+    cost: float | None = None
+    """Of these, by the prices of the connection; ``None``: it has none for one of them."""
     metadata: dict[str, Any] = {}
 
     def to_xcom(self) -> dict[str, Any]:

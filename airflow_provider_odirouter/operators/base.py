@@ -131,10 +131,12 @@ class OdiRouterTask:
         :raises NotOwnerError: If it is not the owner.
         """
         from airflow_provider_odirouter.lifecycle.ownership import Ownership
+        from airflow_provider_odirouter.metrics import Metrics
 
         if self._ownership is None:
             self._ownership = Ownership.of(context["ti"], patience=self.timeout)
             self.hook.before_call = self._ownership.check
+            self.hook.metrics = Metrics.of(context["ti"])
             self._ownership.begin()
         return self._ownership
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, cast
+from math import inf
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeAlias, cast
 from uuid import uuid4
 
 from airflow.sdk import BaseOperator
@@ -22,6 +24,7 @@ from airflow_provider_odirouter.parameter_checks import (
     name_problem,
     names_problem,
     one_of,
+    or_none,
     path_problem,
     seconds_problem,
     store_problem,
@@ -35,12 +38,17 @@ if TYPE_CHECKING:
     from airflow_provider_odirouter.batch.names import IfExists
     from airflow_provider_odirouter.batch.pipeline import Pipeline
     from airflow_provider_odirouter.batch.report import OnItemFailure
+    from airflow_provider_odirouter.batch.resume import ResumePlan
     from airflow_provider_odirouter.batch.rules import EndpointRules
     from airflow_provider_odirouter.batch.state import BatchStore
     from airflow_provider_odirouter.lifecycle.polling import Wait
     from airflow_provider_odirouter.lifecycle.state import OnLostSubmit
     from airflow_provider_odirouter.models import BatchItem, RequestEvent
     from airflow_provider_odirouter.xcoms import BatchRecord
+
+log = logging.getLogger(__name__)
+
+DRY_RUN_XCOM = "odirouter_dry_run"
 
 Items: TypeAlias = "Sequence[Mapping[str, Any]] | PathLike | XComArg"
 """A list of edits, the path of a file with one, or an upstream task's output that will be one of these."""
@@ -92,6 +100,12 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
         read any more and that no retry will poll. Default: true.
     :param on_lost_submit: What a retry does with edits during whose submit an earlier try died: ``"submit"`` them
         again, with a warning (default), or let them ``"fail"`` until the task is cleared.
+    :param max_submits: How many submits the task instance may make in all its tries, also after it is cleared. Each
+        submit counts that may have created a request. When it is reached, the batch submits nothing more, lands what is
+        paid, and fails; Airflow does not retry. Default: no limit.
+    :param dry_run: Check everything that is checked before the first submit, and the API key; say in the log and in the
+        XCom ``odirouter_dry_run`` how many edits would be submitted, and what that would cost by the ``prices`` of the
+        connection. Submit and cancel nothing, and skip the task, so that nothing after it runs. Default: false.
     """
 
     template_fields: Sequence[str] = (
@@ -106,6 +120,7 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
     items = PathField()
     defaults = PathField()
     ui_color = "#e8e0ff"
+    dry_run: bool  # type: ignore[assignment] # Airflow never calls its own method of this name
     checks: ClassVar[Mapping[str, Check]] = {
         "endpoint": name_problem,
         "file_parameters": names_problem,
@@ -123,6 +138,8 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
         "cancel_on_kill": flag_problem,
         "cancel_on_timeout": flag_problem,
         "on_lost_submit": one_of("submit", "fail"),
+        "max_submits": or_none(count_problem),
+        "dry_run": flag_problem,
     }
 
     def __init__(
@@ -146,6 +163,8 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
         on_lost_submit: Literal["submit", "fail"] | str = "submit",
+        max_submits: int | None = None,
+        dry_run: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -167,6 +186,8 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.on_lost_submit = cast("OnLostSubmit", on_lost_submit)
+        self.max_submits = max_submits
+        self.dry_run = dry_run
         self._manifest: str | None = None
         # The worker builds a mapped task again, and there execute() checks it: its error is final.
         if not is_mapped_on_worker(self):
@@ -196,10 +217,9 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check all edits, continue those of an earlier try, submit the others, and return the summary."""
-        from airflow_provider_odirouter.batch.names import free_names, with_known_names
-        from airflow_provider_odirouter.batch.progress import log_begin
+        from airflow_provider_odirouter.batch.names import with_known_names
+        from airflow_provider_odirouter.batch.progress import describe_price, log_begin
         from airflow_provider_odirouter.batch.report import announce
-        from airflow_provider_odirouter.batch.resume import plan_resume
         from airflow_provider_odirouter.lifecycle.failures import handle_failure
         from airflow_provider_odirouter.lifecycle.finish import prepare_output_path
         from airflow_provider_odirouter.lifecycle.wait import end_of_execution
@@ -211,27 +231,14 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
             pipeline = self._open(context)
             task_store = context.get("task_state_store")
             saved = pipeline.store.load(task_store)
+            if self.dry_run:
+                self._report_dry_run(context, pipeline, saved)
             with pipeline.guard.hold(pipeline):
                 self.hook.prepare()
                 planned = with_known_names(self._plan(context), saved)
                 if planned or saved or self.on_empty == "succeed":
                     prepare_output_path(self.output_path, self.storage_conn_id)
-                    resume_plan = plan_resume(
-                        planned,
-                        saved,
-                        cleared=pipeline.store.was_cleared,
-                        may_cancel=self.cancel_on_kill,
-                        on_lost_submit=self.on_lost_submit,
-                    )
-                    resume_plan.items = free_names(
-                        resume_plan.items,
-                        saved,
-                        self.if_exists,
-                        endpoint=self.endpoint,
-                        output_path=self.output_path,
-                        storage_conn_id=self.storage_conn_id,
-                    )
-                    pipeline.begin(resume_plan, task_store)
+                    pipeline.begin(self._plan_resume(planned, saved, pipeline.store), task_store)
                 if not planned:
                     return self._finish_empty(context, pipeline)
                 log_begin(
@@ -240,6 +247,7 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
                     max_in_flight=self.max_in_flight,
                     timeout=self.timeout,
                     ends_at=end_of_execution(context, self.execution_timeout),
+                    price=describe_price(pipeline.store.items, self.endpoint, self.hook.settings.prices),
                 )
                 # Before the first submit: from then on, another process may have to cancel requests.
                 announce(context, self._record(context, pipeline.store))
@@ -311,6 +319,59 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
             )
         return self._finish(context, pipeline)
 
+    def _plan_resume(self, planned: list[BatchItem], saved: list[BatchItem], store: BatchStore) -> ResumePlan:
+        """Decide what becomes of each edit, and find free names for their files."""
+        from airflow_provider_odirouter.batch.names import free_names
+        from airflow_provider_odirouter.batch.resume import plan_resume
+
+        resume_plan = plan_resume(
+            planned,
+            saved,
+            cleared=store.was_cleared,
+            may_cancel=self.cancel_on_kill,
+            on_lost_submit=self.on_lost_submit,
+            submits_left=self._submits_left(store),
+        )
+        resume_plan.items = free_names(
+            resume_plan.items,
+            saved,
+            self.if_exists,
+            endpoint=self.endpoint,
+            output_path=self.output_path,
+            storage_conn_id=self.storage_conn_id,
+        )
+        return resume_plan
+
+    def _report_dry_run(self, context: Context, pipeline: Pipeline, saved: list[BatchItem]) -> NoReturn:
+        """Check what a real run would, and say what it would do; nothing holds or changes an earlier try's requests."""
+        from airflow_provider_odirouter.batch.names import with_known_names
+        from airflow_provider_odirouter.batch.progress import describe_price
+        from airflow_provider_odirouter.lifecycle.finish import prepare_output_path
+        from airflow_provider_odirouter.models import Phase, Spending
+
+        self.hook.prepare()
+        planned = with_known_names(self._plan(context), saved)
+        prepare_output_path(self.output_path, self.storage_conn_id)
+        items = self._plan_resume(planned, saved, pipeline.store).items
+        self.hook.check_key()
+        prices = self.hook.settings.prices
+        to_submit = [item for item in items if item.phase is Phase.PLANNED]
+        spending = Spending.sum(prices.spending(self.endpoint, item.edit) for item in to_submit)
+        spent, left = pipeline.store.spent(), self._submits_left(pipeline.store)
+        text = (
+            f"Dry run: of {len(items):,} edits, {len(to_submit):,} would be submitted; nothing was. "
+            f"{describe_price(items, self.endpoint, prices)}"
+        ).strip()
+        if spending.submits > left:
+            text += f" max_submits allows {left:,.0f} of them. Spent so far: {spent}."
+        report = {"edits": len(items), "to_submit": spending.submits, "cost": spending.cost, "spent": spent._asdict()}
+        context["ti"].xcom_push(key=DRY_RUN_XCOM, value=report)
+        log.info(text)
+        raise AirflowSkipException(text)
+
+    def _submits_left(self, store: BatchStore) -> float:
+        return inf if self.max_submits is None else self.max_submits - store.spent().submits
+
     def _open(self, context: Context) -> Pipeline:
         from airflow_provider_odirouter.batch.endings import BatchOptions
         from airflow_provider_odirouter.batch.pipeline import Pipeline
@@ -346,6 +407,7 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
             cancel_on_timeout=self.cancel_on_timeout,
             try_number=ti.try_number,
             will_be_retried=will_be_retried(context),
+            max_submits=self.max_submits,
         )
         return Pipeline(
             self.hook,
@@ -460,9 +522,10 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
             stopped_by=pipeline.error,
             will_be_retried=will_be_retried(context),
         )
-        log_end(items, self._manifest, is_failure=error is not None)
+        spent = pipeline.store.spent()
+        log_end(items, self._manifest, spent=spent, is_failure=error is not None)
         if error:
             raise error
-        summary = BatchSummary.from_items(self.endpoint, self._manifest, items).model_dump(mode="json")
+        summary = BatchSummary.from_items(self.endpoint, self._manifest, items, spent).model_dump(mode="json")
         lineage.describe_assets(context, self.outlets, summary, folder=self.output_path)
         return summary

@@ -86,6 +86,9 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
         ``{output_path}/.odirouter/``, so that an ``output_path`` is needed that is the same in each try. Default: true.
     :param on_lost_submit: What a retry does if the worker died during the submit, so that a request may or may not have
         been made and paid: ``"submit"`` again, with a warning (default), or ``"fail"`` until the task is cleared.
+    :param max_submits: How many submits the task instance may make in all its tries, also after it is cleared. Each
+        submit counts that may have created a request. One more is not sent: the task fails, and Airflow does not retry.
+        It needs what ``durable`` remembers. Default: no limit.
     """
 
     template_fields: Sequence[str] = (*EDIT_FIELDS, "odirouter_conn_id", "output_path", "storage_conn_id")
@@ -119,6 +122,7 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
         cancel_on_timeout: bool = True,
         durable: bool = True,
         on_lost_submit: Literal["submit", "fail"] | str = "submit",
+        max_submits: int | None = None,
         **kwargs: Any,
     ) -> None:
         # First: the base's __init__ checks all of them together with its own.
@@ -150,6 +154,7 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
             cancel_on_timeout=cancel_on_timeout,
             durable=durable,
             on_lost_submit=on_lost_submit,
+            max_submits=max_submits,
             **kwargs,
         )
 

@@ -28,7 +28,7 @@ class OdiRouterImageEditBatchOperator(OdiRouterBatchOperator):
 
     It writes a manifest to the output path, as JSON Lines: a line per edit, in order, with ``outputs``, or with
     ``error``, ``error_type`` and ``request_id``. It returns ``{"endpoint", "manifest", "edits", "succeeded", "failed",
-    "outputs", "submitted_at", "completed_at"}``: the manifest's path, and the counts.
+    "outputs", "submits", "cost", "submitted_at", "completed_at"}``: the manifest's path, and the counts.
 
     The state of each edit is saved beside the manifest (in ``.odirouter/``), on every version of Airflow: a retry lands
     what was paid, and submits only edits that were not submitted, or that failed with an error that a retry can cure.
@@ -64,6 +64,12 @@ class OdiRouterImageEditBatchOperator(OdiRouterBatchOperator):
         read any more and that no retry will poll. Default: true.
     :param on_lost_submit: What a retry does with edits during whose submit an earlier try died: ``"submit"`` them
         again, with a warning (default), or let them ``"fail"`` until the task is cleared.
+    :param max_submits: How many submits the task instance may make in all its tries, also after it is cleared. Each
+        submit counts that may have created a request. When it is reached, the batch submits nothing more, lands what is
+        paid, and fails; Airflow does not retry. Default: no limit.
+    :param dry_run: Check everything that is checked before the first submit, and the API key; say in the log and in the
+        XCom ``odirouter_dry_run`` how many edits would be submitted, and what that would cost by the ``prices`` of the
+        connection. Submit and cancel nothing, and skip the task, so that nothing after it runs. Default: false.
     """
 
     template_fields: Sequence[str] = ("edits", "defaults", "output_path", "odirouter_conn_id", "storage_conn_id")
@@ -89,6 +95,8 @@ class OdiRouterImageEditBatchOperator(OdiRouterBatchOperator):
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
         on_lost_submit: Literal["submit", "fail"] | str = "submit",
+        max_submits: int | None = None,
+        dry_run: bool = False,
         **kwargs: Any,
     ) -> None:
         # First: the base's __init__ checks them together with its own.
@@ -111,6 +119,8 @@ class OdiRouterImageEditBatchOperator(OdiRouterBatchOperator):
             cancel_on_kill=cancel_on_kill,
             cancel_on_timeout=cancel_on_timeout,
             on_lost_submit=on_lost_submit,
+            max_submits=max_submits,
+            dry_run=dry_run,
             **kwargs,
         )
 

@@ -18,6 +18,7 @@ from airflow_provider_odirouter.parameter_checks import (
     MISSING_WORDS,
     PROMPT,
     Check,
+    count_problem,
     flag_problem,
     name_problem,
     names_problem,
@@ -39,10 +40,15 @@ if TYPE_CHECKING:
 
     from airflow_provider_odirouter.lifecycle.polling import Wait
     from airflow_provider_odirouter.lifecycle.state import OnLostSubmit, RequestStore, Submitted
-    from airflow_provider_odirouter.models import RequestEvent
+    from airflow_provider_odirouter.models import RequestEvent, Spending
     from airflow_provider_odirouter.xcoms import RequestRecord
 
 log = logging.getLogger(__name__)
+
+NOT_REMEMBERED = (
+    "needs a place where the submits of earlier tries are remembered: set durable=True, and, on Airflow before 3.3, an "
+    "output_path"
+)
 
 
 class ParametersField(UrlField):
@@ -61,7 +67,8 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
 
     It pushes the XCom ``request_id`` and an extra link before it waits, and returns the manifest: ``{"request_id",
     "endpoint", "outputs": [{"path" or "url", "content_type", "width", "height", "size_bytes", "sha256"}],
-    "submitted_at", "completed_at", "inference_seconds", "metadata"}``. Outputs never go through XCom.
+    "submitted_at", "completed_at", "inference_seconds", "submits", "cost", "metadata"}``. Outputs never go
+    through XCom.
 
     The event of an asset in ``outlets`` has the manifest's main fields in its ``extra`` (``request_id``, ``endpoint``,
     ``outputs``, ``inference_seconds``), beside what you put there; an ``AssetAlias`` stands for the outputs' folder.
@@ -96,6 +103,9 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         ``{output_path}/.odirouter/``, so that an ``output_path`` is needed that is the same in each try. Default: true.
     :param on_lost_submit: What a retry does if the worker died during the submit, so that a request may or may not have
         been made and paid: ``"submit"`` again, with a warning (default), or ``"fail"`` until the task is cleared.
+    :param max_submits: How many submits the task instance may make in all its tries, also after it is cleared. Each
+        submit counts that may have created a request. One more is not sent: the task fails, and Airflow does not retry.
+        It needs what ``durable`` remembers. Default: no limit.
     """
 
     parameters = ParametersField()
@@ -117,6 +127,7 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         "cancel_on_timeout": flag_problem,
         "durable": flag_problem,
         "on_lost_submit": one_of("submit", "fail"),
+        "max_submits": or_none(count_problem),
     }
 
     def __init__(
@@ -136,6 +147,7 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         cancel_on_timeout: bool = True,
         durable: bool = True,
         on_lost_submit: Literal["submit", "fail"] | str = "submit",
+        max_submits: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -154,6 +166,7 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         self.cancel_on_timeout = cancel_on_timeout
         self.durable = durable
         self.on_lost_submit = cast("OnLostSubmit", on_lost_submit)  # check_parameters() refuses any other
+        self.max_submits = max_submits
         self._manifest: dict[str, Any] | None = None
         # On a worker, Airflow makes a mapped task again, with final values: execute() checks them.
         if not is_mapped_on_worker(self):
@@ -171,6 +184,8 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         with handle_failure(context, self.take_ownership(context)):
             store = self._request_store(context, has_begun=False)
             guard = self.guard_requests(context, lambda: store.survives_retry)
+            if self.max_submits is not None and not store.survives_retry:
+                raise InvalidParametersError(self._endpoint_name, [Problem("max_submits", NOT_REMEMBERED)])
             if self.durable and not store.survives_retry and may_be_retried(context):
                 self.log.info(
                     "A retry will submit a new request: only Airflow 3.3 and later keep notes for it, and without an "
@@ -188,22 +203,33 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
                     prepare_output_path(self.output_path, self.storage_conn_id)
                 intent = resume.make_intent(context, self.odirouter_conn_id, self.endpoint, parameters)
                 earlier = resume.find_resumable(
-                    self.hook, store, intent, cancel_live=self.cancel_on_kill, on_lost_submit=self.on_lost_submit
+                    self.hook,
+                    store,
+                    intent,
+                    cancel_live=self.cancel_on_kill,
+                    on_lost_submit=self.on_lost_submit,
+                    max_submits=self.max_submits,
                 )
             if earlier is None:
                 guard.stop_if_killed()
-            request = earlier.request if earlier else resume.submit(self.hook, store, intent, parameters)
+            request = (
+                earlier.request
+                if earlier
+                else resume.submit(self.hook, store, intent, parameters, max_submits=self.max_submits)
+            )
             with guard.hold(SingleRequest(request.request_id, store), note=lambda: store.note(request)):
                 wait = self._wait_for(context, request) if self.wait_for_completion else None
-                self._publish(context, record, request, wait)
+                spent = request.spending if store.survives_retry else None
+                self._publish(context, record, request, wait, spent)
                 if wait is None:
                     store.done()
-                    return self._manifest_of_submit(context, request)
+                    return self._manifest_of_submit(context, request, spent)
                 if self.deferrable and not (earlier and earlier.succeeded):
                     guard.stop_if_not_running()
                     self.defer_for(wait)
                 [event] = wait_on_worker(self.hook, [wait])
-            return self._finish(context, event)
+            # Of a request that had succeeded before this try, the end is counted already.
+            return self._finish(context, event, is_counted=bool(earlier and earlier.succeeded))
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         """Resume with the trigger's event."""
@@ -260,6 +286,12 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         unknown = self._unknown_file_parameters(self.parameters)
         self.parameters = self._json_parameters(parameters)
         return self._with_files(unknown)
+
+    def _own_problems(self, *, rendered: bool) -> list[Problem]:
+        problems = super()._own_problems(rendered=rendered)
+        if self.max_submits is not None and self.durable is False:
+            problems.append(Problem("max_submits", NOT_REMEMBERED))
+        return problems
 
     def check_literal_input(self) -> None:
         """
@@ -344,7 +376,9 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         deadline = compute_deadline(context, self.execution_timeout, datetime.now(UTC), self.timeout)
         return self.make_wait(request.request_id, deadline, submitted_at=request.submitted_at.timestamp())
 
-    def _publish(self, context: Context, record: RequestRecord, request: Submitted, wait: Wait | None) -> None:
+    def _publish(
+        self, context: Context, record: RequestRecord, request: Submitted, wait: Wait | None, spent: Spending | None
+    ) -> None:
         from airflow_provider_odirouter.xcoms import push_request
 
         known = {
@@ -352,11 +386,12 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
             "submitted_at": request.submitted_at,
             "waiting_since": datetime.now(UTC) if wait else None,
             "deadline": datetime.fromtimestamp(wait.deadline, UTC) if wait else None,
+            **(spent._asdict() if spent else {}),
         }
         self.hook.before_call()
         push_request(context["ti"], record.model_copy(update=known), self.hook.request_url)
 
-    def _finish(self, context: Context, event: RequestEvent) -> dict[str, Any]:
+    def _finish(self, context: Context, event: RequestEvent, *, is_counted: bool = False) -> dict[str, Any]:
         from airflow_provider_odirouter.errors import OdiRouterError
         from airflow_provider_odirouter.lifecycle.cancel import cancel_request
         from airflow_provider_odirouter.lifecycle.failures import will_be_retried
@@ -365,13 +400,17 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         from airflow_provider_odirouter.models import Ending
         from airflow_provider_odirouter.operators import lineage
 
+        if not is_counted:
+            self.hook.metrics.ended(event)
         if not may_be_alive(event):
             self._finished_request = event.request_id
         store = self._request_store(context)
         has_next_try = will_be_retried(context)
         keeps_request = store.survives_retry and has_next_try
         if event.ending is Ending.UNREACHABLE and self.cancel_on_timeout and not keeps_request:
-            event = event.with_cancel_outcome(cancel_request(self.hook, self.endpoint, event.request_id))
+            event = event.with_cancel_outcome(
+                cancel_request(self.hook, self.endpoint, event.request_id, cause="unreachable")
+            )
         try:
             manifest = finish(
                 context,
@@ -381,6 +420,7 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
                 storage_conn_id=self.storage_conn_id,
                 retry=KEEPS_WAITING if keeps_request and may_be_alive(event) else SUBMITS_AGAIN,
                 landing_is_free=store.survives_retry,
+                spent=_try_to_read_spending(store),
             )
         except OdiRouterError as error:
             if not has_next_try:
@@ -413,15 +453,28 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         json_object(self.endpoint, record.to_xcom(), name="record_fields")
         return record
 
-    def _manifest_of_submit(self, context: Context, request: Submitted) -> dict[str, Any]:
+    def _manifest_of_submit(self, context: Context, request: Submitted, spent: Spending | None) -> dict[str, Any]:
         from airflow_provider_odirouter.models import Manifest
         from airflow_provider_odirouter.operators import lineage
 
         manifest = Manifest(
-            request_id=request.request_id, endpoint=self.endpoint, submitted_at=request.submitted_at
+            request_id=request.request_id,
+            endpoint=self.endpoint,
+            submitted_at=request.submitted_at,
+            **(spent._asdict() if spent else {}),
         ).to_xcom()
         lineage.describe_assets(context, self.outlets, lineage.event_extra(manifest), folder=None)
         return manifest
+
+
+def _try_to_read_spending(store: RequestStore) -> Spending | None:
+    if not store.survives_retry:
+        return None
+    try:
+        return store.spent()
+    except Exception as error:  # noqa: BLE001 - the outputs matter more
+        log.warning("The submits of this task's earlier tries could not be read: %s", error)
+        return None
 
 
 def _unset_problem(item: tuple[str, object]) -> Problem:

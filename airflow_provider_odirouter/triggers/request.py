@@ -21,6 +21,7 @@ from airflow_provider_odirouter.lifecycle.cancel import cancel_all, cancel_comma
 from airflow_provider_odirouter.lifecycle.ownership import TaskKey, ask_early, has_newer_deadline, is_abandoned
 from airflow_provider_odirouter.lifecycle.polling import FIRST_POLL_DELAY, Wait
 from airflow_provider_odirouter.lifecycle.wait import wait_for
+from airflow_provider_odirouter.metrics import Metrics
 from airflow_provider_odirouter.models import RequestStatus
 from airflow_provider_odirouter.xcoms import REQUEST_XCOM, STATUS_XCOM, RequestRecord, StatusRecord
 
@@ -96,7 +97,7 @@ class WaitingTrigger(BaseTrigger):
         if self.task_instance is not None and self.cancel_on_kill:
             ask_early(self.task_instance)
         try:
-            async with OdiRouterHook(self.odirouter_conn_id) as hook:
+            async with self._make_hook() as hook:
                 payload = await self.wait(hook)
         except asyncio.CancelledError:
             # After the deadline, it is taken for Airflow's end of a late deferral, and not for a kill.
@@ -175,7 +176,7 @@ class WaitingTrigger(BaseTrigger):
             )
             return
         left = CANCEL_TIMEOUT - (asyncio.get_running_loop().time() - began)
-        outcomes = await cancel_all(OdiRouterHook(self.odirouter_conn_id), self.endpoint, request_ids, seconds=left)
+        outcomes = await cancel_all(self._make_hook(), self.endpoint, request_ids, seconds=left, cause="killed")
         log_outcomes(
             outcomes,
             conn_id=self.odirouter_conn_id,
@@ -183,6 +184,11 @@ class WaitingTrigger(BaseTrigger):
             log=self.log.log,
             why=f"{self._task_name()} is no longer deferred for this trigger: it was killed, cleared, or marked.",
         )
+
+    def _make_hook(self) -> OdiRouterHook:
+        hook = OdiRouterHook(self.odirouter_conn_id)
+        hook.metrics = Metrics.of(self.task_instance)
+        return hook
 
     def _task_name(self) -> str:
         task = self.task_instance

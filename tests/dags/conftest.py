@@ -29,6 +29,8 @@ from tests.conftest import DictStore, Listener, actions
 
 HAS_STORE = hasattr(context, "TaskStateStoreAccessor")
 anywhere = pytest.mark.parametrize("deferrable", [True, False], ids=["in the triggerer", "on the worker"])
+ONE_ENDED = {"version": 1, "submits": 1, "cost": None, "ended": True}
+"""The note of a task whose only request has ended without a result to take."""
 needs_store = pytest.mark.skipif(not HAS_STORE, reason="before Airflow 3.3 there is no task state store")
 
 

@@ -244,7 +244,10 @@ def test_the_log_tells_the_begin_the_failures_and_the_end(
     assert ours[-4:] == [
         ("INFO", "3/5 landed, 2 failed"),
         ("WARNING", "2 edits have failed with CONTENT_BLOCKED; the first is edit 1 (red)."),
-        ("INFO", f"3 of 5 edits have landed. The manifest is {path}."),
+        (
+            "INFO",
+            f"3 of 5 edits have landed. The manifest is {path}. This task has spent, in all its tries: 5 submits.",
+        ),
         (
             "WARNING",
             "2 edits have no pictures: 1 (red): CONTENT_BLOCKED, 2 (green): CONTENT_BLOCKED. The manifest says why.",

@@ -13,6 +13,7 @@ from airflow_provider_odirouter.lifecycle import polling
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 from tests.conftest import Clock, ConfigureAt, Listener, actions, spent
 from tests.dags.conftest import (
+    ONE_ENDED,
     Fail,
     RunDag,
     anywhere,
@@ -49,7 +50,7 @@ def test_a_request_that_no_try_can_poll_is_cancelled_by_the_last(
     assert run.state == "failed"
     assert "It was cancelled; to submit a new request, clear the task." in str(run.errors[1])
     assert spent(sandbox) == (1, 1)
-    assert run.note() is None
+    assert run.note() == ONE_ENDED
 
 
 @anywhere

@@ -79,9 +79,11 @@ def test_each_common_parameter_reaches_the_queue_operator() -> None:
     }
     defaults = {name: one.default for name, one in parameters_of(OdiRouterImageEditOperator).items()}
     task = OdiRouterImageEditOperator(task_id="edit", prompt="Blue", images="a.png", **given)
-    assert set(given) == set(defaults) - set(EDIT_FIELDS)
+    assert set(given) == set(defaults) - set(EDIT_FIELDS) - {"max_submits"}
     assert not [name for name, value in given.items() if defaults[name] == value]
     assert {name: getattr(task, name) for name in given} == given
+    limited = OdiRouterImageEditOperator(task_id="edit", prompt="Blue", images="a.png", max_submits=5)
+    assert limited.max_submits == 5  # it needs what durable remembers
 
 
 def test_both_batches_state_their_common_parameters_alike() -> None:
@@ -112,6 +114,8 @@ def test_each_common_parameter_reaches_the_base_of_the_batch() -> None:
         "cancel_on_kill": False,
         "cancel_on_timeout": False,
         "on_lost_submit": "fail",
+        "max_submits": 5,
+        "dry_run": True,
     }
     defaults = {name: one.default for name, one in parameters_of(OdiRouterImageEditBatchOperator).items()}
     task = OdiRouterImageEditBatchOperator(task_id="edit", edits="a.csv", **given)

@@ -79,13 +79,18 @@ def test_the_form_asks_only_for_key_and_base_url(form: Any) -> None:
 
 
 def test_the_form_has_the_extra_fields_that_the_hook_reads(form: Any) -> None:
-    assert set(form["extra_fields"]) == {"timeout", "verify", "allow_private_downloads"}
+    assert set(form["extra_fields"]) == {"timeout", "verify", "allow_private_downloads", "prices"}
     assert form["hook_class_name"] == CONNECTION_TYPE["hook-class-name"]
 
 
 @pytest.mark.parametrize(
     ("name", "kinds"),
-    [("timeout", {"integer", "number"}), ("verify", {"string"}), ("allow_private_downloads", {"boolean"})],
+    [
+        ("timeout", {"integer", "number"}),
+        ("verify", {"string"}),
+        ("allow_private_downloads", {"boolean"}),
+        ("prices", {"string"}),
+    ],
 )
 def test_an_extra_field_may_be_left_empty(form: Any, name: str, kinds: set[str]) -> None:
     field = form["extra_fields"][name]

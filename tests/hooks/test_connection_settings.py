@@ -193,7 +193,7 @@ class TestExtra:
             settings_of({name: 5})
 
         assert f"its extra {name!r} is not known; did you mean {nearest!r}?" in str(caught.value)
-        assert "Known extras: timeout, verify, allow_private_downloads." in str(caught.value)
+        assert "Known extras: timeout, verify, allow_private_downloads, prices." in str(caught.value)
 
     def test_an_unknown_name_is_refused(self) -> None:
         with pytest.raises(ConnectionSettingsError, match=r"its extra 'team' is not known\. Known extras: timeout"):

@@ -35,11 +35,11 @@ async def test_the_outcome_of_each_is_returned(conn_id: str, sandbox: Sandbox) -
     [done] = submit(conn_id, 1)
     sandbox.configure(run_seconds=60)
     [alive] = submit(conn_id, 1)
-    outcomes = await cancel_all(OdiRouterHook(conn_id), ENDPOINT, [done, alive, "never-heard-of"], seconds=10)
+    outcomes = await cancel_all(OdiRouterHook(conn_id), ENDPOINT, [done, alive, "unknown"], seconds=10, cause="killed")
     assert outcomes == {
         done: CancelOutcome.ALREADY_COMPLETED,
         alive: CancelOutcome.REQUESTED,
-        "never-heard-of": CancelOutcome.NOT_FOUND,
+        "unknown": CancelOutcome.NOT_FOUND,
     }
 
 
@@ -56,7 +56,7 @@ async def test_one_that_cannot_be_cancelled_does_not_keep_the_others_from_it(
         return await cancel(hook, endpoint, request_id)
 
     monkeypatch.setattr(OdiRouterHook, "acancel", break_at_the_first)
-    outcomes = await cancel_all(OdiRouterHook(conn_id), ENDPOINT, ids, seconds=10)
+    outcomes = await cancel_all(OdiRouterHook(conn_id), ENDPOINT, ids, seconds=10, cause="killed")
     assert isinstance(outcomes[ids[0]], RuntimeError)
     assert sandbox.alive == [ids[0]]
 
@@ -65,7 +65,7 @@ async def test_it_ends_in_time_whatever_the_service_does(conn_id: str, sandbox: 
     sandbox.configure(run_seconds=60)
     ids = submit(conn_id, 3)
     sandbox.configure(hang=True)
-    outcomes = await cancel_all(OdiRouterHook(conn_id), ENDPOINT, ids, seconds=0.5)
+    outcomes = await cancel_all(OdiRouterHook(conn_id), ENDPOINT, ids, seconds=0.5, cause="killed")
     assert list(outcomes) == ids
     assert {type(outcome) for outcome in outcomes.values()} == {NoAnswerError}
     assert all(
@@ -78,13 +78,13 @@ async def test_a_transient_error_is_outlived(conn_id: str, sandbox: Sandbox) -> 
     sandbox.configure(run_seconds=60)
     ids = submit(conn_id, 3)
     sandbox.configure(server_errors=2, fault_actions={"cancel"})
-    outcomes = await cancel_all(OdiRouterHook(conn_id), ENDPOINT, ids, seconds=10)
+    outcomes = await cancel_all(OdiRouterHook(conn_id), ENDPOINT, ids, seconds=10, cause="killed")
     assert set(outcomes.values()) == {CancelOutcome.REQUESTED}
     assert not sandbox.alive
 
 
 async def test_nothing_is_cancelled_where_there_is_nothing(conn_id: str) -> None:
-    assert await cancel_all(OdiRouterHook(conn_id), ENDPOINT, [], seconds=1) == {}
+    assert await cancel_all(OdiRouterHook(conn_id), ENDPOINT, [], seconds=1, cause="killed") == {}
 
 
 def test_a_worker_cancels_as_long_as_the_hook_repeats_one(
@@ -93,16 +93,16 @@ def test_a_worker_cancels_as_long_as_the_hook_repeats_one(
     cancel: Any = cancel_module.cancel_all
     limits: list[float] = []
 
-    async def noting(*arguments: Any, seconds: float) -> Any:
+    async def noting(*arguments: Any, seconds: float, cause: str) -> Any:
         limits.append(seconds)
-        return await cancel(*arguments, seconds=seconds)
+        return await cancel(*arguments, seconds=seconds, cause=cause)
 
     monkeypatch.setattr(cancel_module, "cancel_all", noting)
     hook = OdiRouterHook(conn_id)
     sandbox.configure(run_seconds=60)
     first, second = submit(conn_id, 2)
-    assert cancel_on_worker(hook, ENDPOINT, [first]) == {first: CancelOutcome.REQUESTED}
-    assert cancel_on_worker(hook, ENDPOINT, [second], seconds=7.0) == {second: CancelOutcome.REQUESTED}
+    assert cancel_on_worker(hook, ENDPOINT, [first], cause="killed") == {first: CancelOutcome.REQUESTED}
+    assert cancel_on_worker(hook, ENDPOINT, [second], seconds=7.0, cause="killed") == {second: CancelOutcome.REQUESTED}
     assert limits == [MAX_RATE_LIMITED_SECONDS[Action.CANCEL] + hook.settings.timeout, 7.0]
 
 
@@ -117,7 +117,10 @@ def test_a_process_that_can_open_nothing_says_which_requests_it_could_not_cancel
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread if broken == "start" else OdiRouterHook, broken, fail)
-        assert cancel_on_worker(OdiRouterHook(conn_id), ENDPOINT, ["a", "b"]) == {"a": error, "b": error}
+        assert cancel_on_worker(OdiRouterHook(conn_id), ENDPOINT, ["a", "b"], cause="killed") == {
+            "a": error,
+            "b": error,
+        }
     [line] = caplog.messages
     assert line.startswith(
         f"Not cancelled ({error}); may still be running without a task, and may be paid: 2 requests a, b."
@@ -134,7 +137,7 @@ def test_a_process_that_no_longer_acts_for_its_task_says_so_and_ends(
     hook = OdiRouterHook(conn_id)
     hook.before_call = refuse
     with pytest.raises(NotOwnerError):
-        cancel_on_worker(hook, ENDPOINT, ["a"])
+        cancel_on_worker(hook, ENDPOINT, ["a"], cause="killed")
     assert caplog.messages
     assert caplog.messages[0].startswith("Not cancelled (This process no longer acts")
 

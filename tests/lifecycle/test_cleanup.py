@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_odirouter.lifecycle.cleanup import main
+from airflow_provider_odirouter.lifecycle.state import Ended
 from airflow_provider_odirouter.lifecycle.state_files import FORGOTTEN
 from airflow_provider_odirouter.storage import files
 from airflow_provider_odirouter.storage.paths import storage_path
@@ -28,10 +29,11 @@ def left(output_path: str) -> set[str]:
 def test_what_has_ended_is_removed_when_it_is_old(output_path: str, capsys: pytest.CaptureFixture[str]) -> None:
     note(output_path, "done", DONE, days_ago=31)
     note(output_path, "forgotten", json.dumps(FORGOTTEN), days_ago=31)
+    note(output_path, "ended", Ended(submits=2).model_dump_json(), days_ago=31)
     young = note(output_path, "young", DONE, days_ago=29)
     assert main([output_path]) == 0
     assert left(output_path) == {young}
-    assert "2 notes were removed; 1 are younger; 0 stay" in capsys.readouterr().out
+    assert "3 notes were removed; 1 are younger; 0 stay" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow_provider_odirouter.lifecycle.resume import is_cleared
 from airflow_provider_odirouter.lifecycle.state import (
     KEY,
+    Ended,
     Intent,
     Noted,
     RequestStore,
@@ -21,10 +22,12 @@ from airflow_provider_odirouter.lifecycle.state import (
     Unreadable,
     make_fingerprint,
 )
+from airflow_provider_odirouter.models import Spending
 from tests.conftest import DictStore
 from tests.lifecycle.conftest import INTENT, REQUEST
 
 DONE = REQUEST.model_copy(update={"done": True})
+ENDED = Ended(submits=3, cost=0.6)
 ANY = (True, False)
 
 
@@ -43,14 +46,48 @@ def test_a_note_takes_the_place_of_the_one_before(store: DictStore) -> None:
     assert (request_store.recall(), list(store.values)) == (REQUEST, [KEY])
 
 
-def test_a_forgotten_note_is_removed(store: DictStore) -> None:
+def test_of_a_request_that_is_over_only_what_it_cost_is_remembered(store: DictStore) -> None:
     request_store = RequestStore(store)
-    request_store.note(REQUEST)
+    request_store.note(REQUEST.model_copy(update={"submits": 3, "cost": 0.6}))
     request_store.forget()
     request_store.forget()
-    assert request_store.recall() is None
-    assert not store.values
+    assert json.loads(store.values[KEY]) == {"version": 1, "submits": 3, "cost": 0.6, "ended": True}
+    assert RequestStore(store).recall() == ENDED
+    assert RequestStore(store).spent() == (3, 0.6)
     assert request_store.survives_retry
+
+
+@pytest.mark.parametrize(("before", "left"), [(Spending(), None), (Spending(3, 0.6), ENDED)], ids=str)
+def test_a_submit_that_created_no_request_is_not_counted(
+    before: Spending, left: Ended | None, store: DictStore
+) -> None:
+    request_store = RequestStore(store)
+    request_store.note(INTENT.model_copy(update={"submits": before.submits + 1}))
+    request_store.forget(before)
+    assert request_store.spent() == before
+    assert RequestStore(store).recall() == left
+
+
+def test_a_note_from_before_submits_were_counted_is_of_one_submit_without_a_price(store: DictStore) -> None:
+    store.values[KEY] = json.dumps({name: value for name, value in WHOLE.items() if name not in {"submits", "cost"}})
+    assert RequestStore(store).spent() == (1, None)
+
+
+def test_half_a_note_may_still_tell_how_often_the_task_has_submitted(store: DictStore) -> None:
+    store.values[KEY] = '{"version": 1, "submits": 3, "cost"'
+    assert RequestStore(store).spent() == (3, None)
+    store.values[KEY] = "not JSON"
+    assert RequestStore(store).spent() == (1, None), "there was one at least"
+
+
+def test_what_was_spent_is_read_once(store: DictStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    RequestStore(store).note(REQUEST)
+    request_store = RequestStore(store)
+    request_store.recall()
+    monkeypatch.setattr(store, "get", OutOfOrder().get)
+    assert request_store.spent() == (1, None)
+    request_store.done()
+    assert json.loads(store.values[KEY])["done"]
 
 
 @pytest.mark.parametrize(
@@ -104,6 +141,10 @@ def test_a_note_carries_its_version_and_one_from_before_that_is_understood(store
         ({"job": "mmsu_alien"}, "max_tries: Field required"),
         ({"request_id": "mmsu_alien"}, "max_tries: Field required"),
         ({}, "max_tries: Field required"),
+        (WHOLE | {"submits": 0}, "submits: should be greater than or equal to 1"),
+        (WHOLE | {"submits": "3"}, "submits: should be a valid integer"),
+        (WHOLE | {"ended": True}, "Extra inputs are not permitted"),
+        ({"ended": "yes"}, "ended: should be True"),
         ("null", "it is not a JSON object"),
         ('"mmsu_alien request_id"', "should be an object"),
         (["mmsu_alien", "request_id"], "should be an object"),
@@ -214,12 +255,13 @@ def test_a_store_that_takes_no_end_is_no_failure_of_the_try(
     assert "no answer" in warning.getMessage()
 
 
-def test_what_is_done_is_remembered_for_a_day(store: DictStore) -> None:
+def test_what_is_done_is_remembered_as_long_as_airflow_remembers_anything(store: DictStore) -> None:
+    """A user may clear the task next week, and its submits still count."""
     request_store = RequestStore(store)
     request_store.note(REQUEST)
     request_store.done()
     assert request_store.recall() == DONE
-    assert store.retention == timedelta(days=1)
+    assert store.retention is None
 
 
 @pytest.mark.parametrize("noted", [INTENT, None], ids=["intent", "nothing"])

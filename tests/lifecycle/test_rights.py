@@ -8,6 +8,7 @@ from airflow_provider_odirouter.errors import StorageError
 from airflow_provider_odirouter.lifecycle.cleanup import main
 from airflow_provider_odirouter.lifecycle.state import RequestStore
 from airflow_provider_odirouter.lifecycle.state_files import NotesOfBoth
+from airflow_provider_odirouter.models import Spending
 from tests.conftest import DictStore
 from tests.lifecycle.conftest import INTENT, REQUEST, Try, note
 from tests.object_store import S3
@@ -21,7 +22,7 @@ def test_a_store_that_grants_no_deletion_is_enough(a_try: Try, s3: S3) -> None:
         RequestStore(a_try(1, path=url, conn_id=conn_id)).note(INTENT)
         RequestStore(a_try(2, path=url, conn_id=conn_id)).note(REQUEST)
         assert RequestStore(a_try(3, path=url, conn_id=conn_id)).recall() == REQUEST
-        RequestStore(a_try(3, path=url, conn_id=conn_id)).forget()
+        RequestStore(a_try(3, path=url, conn_id=conn_id)).forget(Spending())
         assert RequestStore(a_try(4, path=url, conn_id=conn_id)).recall() is None
 
 

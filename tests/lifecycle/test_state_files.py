@@ -15,8 +15,9 @@ import pytest
 
 from airflow_provider_odirouter.errors import NotOwnerError, StorageError
 from airflow_provider_odirouter.lifecycle import state_files
-from airflow_provider_odirouter.lifecycle.state import ABSENT, KEY, RequestStore, Submitted, Unreadable
+from airflow_provider_odirouter.lifecycle.state import ABSENT, KEY, Ended, RequestStore, Submitted, Unreadable
 from airflow_provider_odirouter.lifecycle.state_files import NotesOfBoth
+from airflow_provider_odirouter.models import Spending
 from airflow_provider_odirouter.storage import files, state_folder
 from airflow_provider_odirouter.storage.paths import storage_path
 from tests.conftest import DictStore
@@ -24,6 +25,8 @@ from tests.lifecycle.conftest import INTENT, NAME, REQUEST, Try
 from tests.object_store import S3
 
 pytestmark = pytest.mark.every_version
+
+ENDED = Ended(submits=REQUEST.submits, cost=REQUEST.cost)
 
 
 def notes_in(output_path: str) -> dict[str, Any]:
@@ -90,9 +93,17 @@ def test_a_run_made_again_after_its_deletion_knows_nothing_of_the_deleted_run(a_
     assert list(notes_in(output_path).values()) == [INTENT.model_dump(mode="json")]
 
 
-def test_what_is_forgotten_leaves_nothing_behind(a_try: Try, output_path: str, tmp_path: Path) -> None:
+def test_what_is_forgotten_leaves_only_what_was_spent(a_try: Try, output_path: str) -> None:
     RequestStore(a_try(1)).note(REQUEST)
     RequestStore(a_try(2)).forget()
+    RequestStore(a_try(2)).forget()
+    assert RequestStore(a_try(3)).recall() == ENDED
+    assert list(notes_in(output_path).values()) == [ENDED.model_dump(mode="json")]
+
+
+def test_where_nothing_was_spent_nothing_is_left_behind(a_try: Try, output_path: str, tmp_path: Path) -> None:
+    RequestStore(a_try(1)).note(INTENT)
+    RequestStore(a_try(1)).forget(Spending())
     RequestStore(a_try(2)).forget()
     assert RequestStore(a_try(3)).recall() is None
     assert notes_in(output_path) == {}
@@ -110,7 +121,7 @@ def test_where_nothing_can_be_removed_the_newest_note_counts_all_the_same(
     RequestStore(a_try(2)).note(REQUEST)
     assert len(notes_in(output_path)) == 2
     assert RequestStore(a_try(3)).recall() == REQUEST
-    RequestStore(a_try(3)).forget()
+    RequestStore(a_try(3)).forget(Spending())
     assert len(notes_in(output_path)) == 3
     assert RequestStore(a_try(4)).recall() is None
     RequestStore(a_try(4)).note(INTENT)
@@ -237,7 +248,7 @@ def test_what_an_older_airflow_has_noted_is_found_where_airflows_store_has_nothi
     assert notes_in(output_path) == {}
     assert RequestStore(NotesOfBoth(store, a_try(2))).recall() == REQUEST
     request_store.forget()
-    assert RequestStore(NotesOfBoth(store, a_try(3))).recall() is None
+    assert RequestStore(NotesOfBoth(store, a_try(3))).recall() == ENDED
 
 
 def test_airflows_store_counts_where_it_has_something(a_try: Try, store: DictStore, output_path: str) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from airflow_provider_odirouter.batch.state import BatchStore
 from airflow_provider_odirouter.compat import AirflowFailException
 from airflow_provider_odirouter.images.landing import stable_name
-from airflow_provider_odirouter.models import BatchItem, BatchSummary, LandedOutput, Phase
+from airflow_provider_odirouter.models import BatchItem, BatchSummary, LandedOutput, Phase, Spending
 from airflow_provider_odirouter.plugins.gallery import edits
 from airflow_provider_odirouter.xcoms import BATCH_XCOM, FAILURE_XCOM, BatchRecord
 from tests.conftest import PICTURES
@@ -66,7 +66,7 @@ class OdiRouterImageEditBatchOperator(BaseOperator):
             return None
         path = Path(self.folder, f"{stem}.jsonl")
         write(path, [one.to_manifest() for one in items])
-        summary = BatchSummary.from_items("gpt_image_1_edit", str(path), items)
+        summary = BatchSummary.from_items("gpt_image_1_edit", str(path), items, Spending(self.edits + 1, 0.5))
         final = {"manifest": str(path), "landed": summary.succeeded, "failed": summary.failed}
         ti.xcom_push(BATCH_XCOM, record.model_copy(update=final).to_xcom())
         if self.failure:

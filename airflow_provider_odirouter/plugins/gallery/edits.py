@@ -189,6 +189,8 @@ def _edit(edits: Edits, item: BatchItem, number: int) -> Edit:
             outputs=tuple(output.model_copy(update={"url": None}) for output in item.outputs),
             completed_at=item.completed_at,
             inference_seconds=item.inference_seconds,
+            submits=item.submits or None,
+            cost=item.cost,
             **common,
         ),
         failure=FailureRecord(what=item.error or UNEXPLAINED) if has_ended and not item.outputs else None,

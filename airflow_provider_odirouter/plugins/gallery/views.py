@@ -17,13 +17,13 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from airflow_provider_odirouter.addresses import COVER, PREFIX, SMALL, WHOLE, with_page
-from airflow_provider_odirouter.models import BatchSummary
+from airflow_provider_odirouter.models import BatchSummary, Manifest, Spending
 from airflow_provider_odirouter.plugins.gallery.edits import Edit, Edits
 from airflow_provider_odirouter.plugins.gallery.files import MAX_BYTES
 from airflow_provider_odirouter.plugins.gallery.instances import Instance, Task
 from airflow_provider_odirouter.plugins.gallery.subjects import Kind, Picture, Subject
 from airflow_provider_odirouter.redaction import MASK, shorten_url, shorten_urls
-from airflow_provider_odirouter.xcoms import BatchRecord
+from airflow_provider_odirouter.xcoms import BatchRecord, RequestRecord
 
 TEMPLATES = Path(__file__).parent / "templates"
 CARDS_PER_PAGE = 60
@@ -180,6 +180,7 @@ def batch_page(site: Site, edits: Edits, *, page: int, problem: str | None) -> P
         "try_number": batch.try_number,
         "counts": _batch_counts(batch),
         "times": _batch_times(batch),
+        "spent": _spent(batch.batch_summary),
         "problem": problem,
         "cards": [_card(site, edit, edit.heading) for edit in parsed if edit],
         "manifest": shorten_url(manifest) if manifest else None,
@@ -203,6 +204,7 @@ def _subject_page(site: Site, subject: Subject, content: dict[str, Any]) -> Page
         "inputs": [_figure(site, subject, one, mask) for one in pictures if one.kind is not Kind.OUTPUT],
         "outputs": [_figure(site, subject, one, mask) for one in pictures if one.kind is Kind.OUTPUT],
         "notes": _notes(subject),
+        "spent": _spent(subject.manifest) or _spent(subject.request),
         "refresh": not subject.has_ended,
     }
     return Page("subject.html", common | content, site.origins([subject]))
@@ -229,6 +231,11 @@ def _notes(subject: Subject) -> list[str]:
     """Return why some outputs have neither a file nor a link."""
     outputs = enumerate(subject.manifest.outputs if subject.manifest else (), start=1)
     return [f"Output {number}: {shorten_urls(output.note)}" for number, output in outputs if output.note]
+
+
+def _spent(record: Manifest | RequestRecord | BatchSummary | BatchRecord | None) -> str | None:
+    """Return what all tries have spent, for people; ``None``: it is not known."""
+    return str(Spending(record.submits, record.cost)) if record and record.submits else None
 
 
 def _first_known(subject: Subject, name: str) -> Any:
