@@ -32,6 +32,15 @@ print("REGISTERED", *(getattr(one, "__name__", one) for one in get_listener_mana
 print("LOADED", *(name for name in sys.modules if name.startswith("airflow_provider_odirouter.")))
 """
 
+API_SERVER = """
+from types import SimpleNamespace
+from fastapi import APIRouter
+sys.modules["airflow.api_fastapi.core_api.routes.public"] = SimpleNamespace(public_router=APIRouter())
+sys.modules["airflow.api_fastapi.core_api.routes.ui"] = SimpleNamespace(ui_router=APIRouter())
+import airflow.api_fastapi.main
+"""
+"""It has no routes of Airflow's own: they ask for no listeners, and take many seconds to build."""
+
 PARSE = """
 from airflow.sdk import DAG
 from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
@@ -112,8 +121,7 @@ def test_the_api_server_registers_the_listener(airflow_db: None) -> None:
 
 
 def test_the_api_server_sets_its_process_context_before_it_asks_for_listeners(airflow_db: None) -> None:
-    code = "import airflow.api_fastapi.main\n" + LISTENERS_OF_PROCESS
-    # Without the API that tasks call: it takes five seconds to build, and has no listeners.
+    code = API_SERVER + LISTENERS_OF_PROCESS
     environment = {
         "AIRFLOW__API_AUTH__JWT_SECRET": "x" * 64,
         "_AIRFLOW_PROCESS_CONTEXT": "",
