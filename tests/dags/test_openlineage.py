@@ -96,7 +96,8 @@ def run_dags(airflow_db: None, pictures: Path, tmp_path: Path) -> Callable[..., 
         events = tmp_path / "events.jsonl"
         transport = {"type": "file", "append": True, "log_file_path": str(events)}
         code = (
-            "import runpy, sys\n"
+            "import gc, runpy, sys\n"
+            "gc.disable()\n"  # for a few seconds
             f"sys.modules.update(dict.fromkeys({hidden_modules!r}))\n"
             f"runpy.run_module({__name__!r}, run_name='__main__')"
         )

@@ -89,7 +89,7 @@ print("LOADED_BY_MARKED", *sorted(set(sys.modules) - before))
 def run_fresh(code: str, *arguments: str, **environment: str) -> dict[str, list[str]]:
     """Run code in a new process; return the words of each line that it prints, by the line's first word."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", f"import json, os, sys\n{code}", *arguments],
+        [sys.executable, "-W", "ignore", "-c", f"import gc, json, os, sys\ngc.disable()\n{code}", *arguments],
         check=True,
         capture_output=True,
         text=True,
