@@ -150,7 +150,10 @@ class OdiRouterReviewOperator(HITLOperator, SkipMixin):
         """Return what the person has approved and rejected, if the pictures are still those that the page showed."""
         from airflow_provider_odirouter.errors import ReviewError
         from airflow_provider_odirouter.lifecycle.failures import advise, as_airflow_errors
+        from airflow_provider_odirouter.metrics import Metrics
+        from airflow_provider_odirouter.review.input import count_outputs
 
+        metrics = Metrics.of(context["ti"])
         with as_airflow_errors(), advise(context):
             reviewed = self._read_again(context)
             self.params = self._make_params(reviewed)
@@ -160,7 +163,12 @@ class OdiRouterReviewOperator(HITLOperator, SkipMixin):
                 raise ReviewError(f"The answer cannot be used: {error}.") from error
             values = {**self._initial_values(reviewed), **response["params_input"]}
             if event.get("timedout"):
+                metrics.reviewed("timeout", count_outputs(reviewed))
                 values = self._values_at_timeout(values)
+            else:
+                approved = sum(bool(value) for key, value in values.items() if key != NOTE)
+                metrics.reviewed("approved", approved)
+                metrics.reviewed("rejected", count_outputs(reviewed) - approved)
             return self._finish(context, reviewed, values, response)
 
     def _read(self, context: Context) -> list[ReviewedEdit]:

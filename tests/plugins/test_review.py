@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, task
 
+from airflow_provider_odirouter import metrics
 from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
 from airflow_provider_odirouter.operators.image_edit_batch import OdiRouterImageEditBatchOperator
 from airflow_provider_odirouter.operators.review import OdiRouterReviewOperator, review_chunks
@@ -46,15 +47,29 @@ def numbers(entries: list[dict[str, Any]]) -> list[int]:
     return [int(match[1]) for match in found if match]
 
 
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """How many outputs the metric counts, by outcome; tests/dags/test_metrics.py receives metrics on a socket."""
+    counts: dict[str, float] = {}
+
+    def count(_: str, name: str, value: float, tags: dict[str, str]) -> None:
+        if name == "reviews":
+            counts[tags["outcome"]] = counts.get(tags["outcome"], 0) + value
+
+    monkeypatch.setattr(metrics, "_emit", count)
+    return counts
+
+
 @pytest.mark.every_version
 def test_a_person_keeps_two_of_three_and_the_result_has_just_these(
-    run_dag: RunDag, visitor: Visitor, pictures: Path, tmp_path: Path
+    run_dag: RunDag, visitor: Visitor, pictures: Path, tmp_path: Path, counted: dict[str, float]
 ) -> None:
     person = Person(visitor("edit"), keeping(1, 3, note="More cream"))
     run = run_dag(reviewed(tmp_path, pictures, person))
     assert run.state == "success", run.errors
     result, manifest = run.xcom("review"), run.xcom("edit")
     assert (numbers(result["approved"]), numbers(result["rejected"])) == ([0, 2], [1])
+    assert counted == {"approved": 2, "rejected": 1}
     assert result["approved"] == [{**manifest, "outputs": [manifest["outputs"][0], manifest["outputs"][2]]}]
     assert {name: run.xcom("review", name) for name in result} == result
     assert (result["note"], result["responded_by"]) == ("More cream", {"id": "edit", "name": "edit"})
@@ -163,6 +178,7 @@ def test_a_second_answer_is_refused_and_the_first_counts(
 ) -> None:
     person = Person(visitor("edit"), keeping(1))
     run = run_dag(reviewed(tmp_path, pictures, person))
+    assert counted == {"timeout": 3}
     late = person.send(person.path, keeping(2, 3)(person.requests[0]))
     assert late.status_code == 409
     assert numbers(run.xcom("review")["approved"]) == [0]
@@ -274,6 +290,7 @@ def test_what_happens_if_no_person_answers_in_time(
     visitor: Visitor,
     pictures: Path,
     tmp_path: Path,
+    counted: dict[str, float],
 ) -> None:
     person = Person(visitor("edit"))
     run = run_dag(
