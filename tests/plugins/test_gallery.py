@@ -59,6 +59,7 @@ class TestOneEdit:
         [request] = sandbox.requests
         for text in ("Hot chocolate", request.request_id, "1024x1024", "1024 × 1024", "PNG", "MiB", "Inference"):
             assert text in page
+        assert "<dt>Spent in all tries</dt><dd>1 submit</dd>" in page
         assert "succeeded" in page
         assert "data-refresh" not in page
 

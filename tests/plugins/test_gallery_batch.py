@@ -138,6 +138,7 @@ class TestGrid:
         assert "3 edits: 2 landed, 1 failed" in text
         assert "waiting" not in text
         assert "Submitted 2026-05-01 12:00:00 UTC Completed 2026-05-01 12:03:00 UTC" in text
+        assert "Spent in all tries 4 submits, about 0.50" in text
         assert "data-refresh" not in page
         assert "1. cup-1 +1 succeeded" in text
         assert "2. number-2 failed: CONTENT_BLOCKED" in text
