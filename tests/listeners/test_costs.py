@@ -170,7 +170,7 @@ def test_marking_another_providers_task_costs_one_short_thread_and_loads_nothing
     assert called["THREADS_OF_MARKED"] == ["1"]
     assert "Traceback" not in called
     for_query = {f"{LISTENERS}.instances"} | {
-        f"airflow_provider_odirouter.{one}" for one in ("xcoms", "compat", "errors", "redaction")
+        f"airflow_provider_odirouter.{one}" for one in ("xcoms", "addresses", "compat", "errors", "redaction")
     }
     loaded = called["LOADED_BY_MARKED"]
     assert ours(loaded) == light | for_query
