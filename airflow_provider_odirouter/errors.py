@@ -266,7 +266,7 @@ class TransportError(OdiRouterError):
         super().__init__(what, request_id=request_id, advice=advice)
         self.hint = hint
         if hint:
-            self.advise(f"{hint} A retry helps only then.", f"{hint} Then clear the task.")
+            self.advise(f"{hint} A retry helps only after this is corrected.", f"{hint} Then clear the task.")
 
 
 class NotSentError(TransportError):

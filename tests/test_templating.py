@@ -71,7 +71,7 @@ def test_an_empty_list_is_no_error_of_the_dag() -> None:
 
 def test_too_many_edits_are_refused_without_a_check_of_each() -> None:
     assert problems([COFFEE | {"quallity": "high"}] * 200_000) == [
-        "edits: holds 200,000 edits; at most 10,000 in one batch, so make several",
+        "edits: holds 200,000 edits; at most 10,000 in one batch, so split the list",
     ]
 
 

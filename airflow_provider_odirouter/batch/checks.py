@@ -108,7 +108,7 @@ def edit_count_problem(count: int, name: str) -> Problem | None:
     from airflow_provider_odirouter.errors import Problem
 
     if count > MAX_EDITS:
-        return Problem(name, f"holds {count:,} edits; at most {MAX_EDITS:,} in one batch, so make several")
+        return Problem(name, f"holds {count:,} edits; at most {MAX_EDITS:,} in one batch, so split the list")
     return None
 
 

@@ -35,9 +35,9 @@ NAME = "name"
 MAX_BYTES = 256 * 2**20
 READ_SECONDS = 300.0
 OTHER_FILES = {
-    b"\x1f\x8b": "is compressed with gzip; decompress it first: gunzip",
-    b"BZh": "is compressed with bzip2; decompress it first: bunzip2",
-    b"\x28\xb5\x2f\xfd": "is compressed with zstd; decompress it first: unzstd",
+    b"\x1f\x8b": "is compressed with gzip; decompress it first: gunzip < old > new",
+    b"BZh": "is compressed with bzip2; decompress it first: bunzip2 < old > new",
+    b"\x28\xb5\x2f\xfd": "is compressed with zstd; decompress it first: unzstd < old > new",
     b"PK\x03\x04": "is an Excel workbook or a ZIP archive; save the sheet as CSV UTF-8",
     b"\xd0\xcf\x11\xe0": "is an old Excel workbook; save the sheet as CSV UTF-8",
     b"PAR1": "is a Parquet file; write its rows as .jsonl or .csv",
@@ -222,7 +222,11 @@ def _first_twice(names: Sequence[str]) -> str:
 
 def _json_words(error: Exception) -> str:
     # Without the decoder's own line number, which is always 1.
-    return f"{error.msg} at character {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+    return (
+        f"{error.msg.removesuffix(' at')} at character {error.colno}"
+        if isinstance(error, json.JSONDecodeError)
+        else str(error)
+    )
 
 
 # --- CSV
@@ -257,7 +261,7 @@ def _csv(text: str, rules: EndpointRules) -> Iterator[InputEdit | Problem]:
                     what = "begins with '#': delete the line if it is a comment, or put its first cell into quotes"
                     yield Problem(position, what)
                 elif len(cells) != len(header):
-                    what = f"has {len(cells)} cells; the header has {len(header)}"
+                    what = f"has {len(cells)} {'cell' if len(cells) == 1 else 'cells'}; the header has {len(header)}"
                     hint = f"; put a cell with {delimiter!r} into quotes" if len(cells) > len(header) else ""
                     yield Problem(position, what + hint)
                 else:

@@ -16,6 +16,7 @@ from airflow_provider_odirouter.errors import (
     OdiRouterError,
     StorageError,
     SubmitLimitError,
+    TransportError,
 )
 from airflow_provider_odirouter.lifecycle.finish import name_of_files
 from airflow_provider_odirouter.models import BatchItem, Phase
@@ -163,11 +164,13 @@ def _limit_error(error: SubmitLimitError, *, count: int, total: int) -> OdiRoute
 def _not_submitted_error(error: OdiRouterError, *, count: int, total: int) -> OdiRouterError:
     curable = error.retry_helps or isinstance(error, LostSubmitError)
     what_submits = "A retry" if curable else "Clearing the task"
+    hint = error.hint if isinstance(error, TransportError) else None
+    first = f"{hint or ('' if curable else error.advice)} ".lstrip()
     return (BatchFailedError if curable else BatchRefusedError)(
         f"{count:,} of {total:,} edits were not submitted: {error.what}",
         vendor=error.vendor,
-        advice=f"{'' if curable else error.advice + ' '}{what_submits} submits those, and pays for no other.",
-        last_advice="Clear the task: it submits those, and pays for no other." if curable else None,
+        advice=f"{first}{what_submits} submits those, and pays for no other.",
+        last_advice=f"{first}Clear the task: it submits those, and pays for no other." if curable else None,
     )
 
 

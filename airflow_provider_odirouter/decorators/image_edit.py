@@ -47,10 +47,10 @@ class _ImageEditDecoratedOperator(DecoratedOperator, OdiRouterImageEditOperator)
     def execute(self, context: Context) -> dict[str, Any]:
         """Call the function, then edit."""
         parameters = call_function(self, context)
-        if not isinstance(parameters, Mapping) or not set(parameters) <= set(EDIT_FIELDS):
+        if problem := _problem_of(parameters):
             raise AirflowFailException(
                 f"The function {self.python_callable.__name__} must return a dictionary of an edit's parameters "
-                f"({', '.join(EDIT_FIELDS)}), not {_describe(parameters)}. Nothing was sent."
+                f"({', '.join(EDIT_FIELDS)}), {problem}. Correct the function, then clear the task. Nothing was sent."
             )
         for name in EDIT_FIELDS:
             given = getattr(self, name)
@@ -70,8 +70,11 @@ class _ImageEditDecoratedOperator(DecoratedOperator, OdiRouterImageEditOperator)
         return super().resume_execution(next_method, next_kwargs, context)
 
 
-def _describe(value: object) -> str:
-    return f"one with {', '.join(map(str, value))}" if isinstance(value, Mapping) else type(value).__name__
+def _problem_of(returned: object) -> str | None:
+    if not isinstance(returned, Mapping):
+        return f"not {type(returned).__name__}"
+    unknown = [repr(name) for name in returned if name not in EDIT_FIELDS]
+    return f"and these are none: {', '.join(unknown)}" if unknown else None
 
 
 def odirouter_image_edit_task(

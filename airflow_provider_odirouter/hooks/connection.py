@@ -120,6 +120,9 @@ def _check_type(connection: Connection) -> None:
         raise _unusable(
             connection, f"its type is {kind!r}; a URI for plain HTTP is odirouter://http://:KEY@host/model."
         )
+    if kind not in {"odirouter", "generic", ""}:
+        # The secret of another service must not be sent to this one.
+        raise _unusable(connection, f"its type is {kind!r}, not 'odirouter'.")
 
 
 def _extra(connection: Connection) -> dict[str, Any]:

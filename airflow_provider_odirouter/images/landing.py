@@ -25,7 +25,7 @@ from airflow_provider_odirouter.storage.files import (
     write_whole,
 )
 from airflow_provider_odirouter.storage.paths import PathError, portable_path, quote_path
-from airflow_provider_odirouter.storage.store_errors import describe_error, open_store
+from airflow_provider_odirouter.storage.store_errors import describe_error, missing_connection, open_store
 from airflow_provider_odirouter.storage.threads import StoppedError, TooSlowError, run_in_thread, run_parallel
 
 if TYPE_CHECKING:
@@ -59,8 +59,14 @@ def probe(output_path: str, storage_conn_id: str | None = None) -> None:
 
     :param storage_conn_id: The connection of a store whose URL does not name one.
     :raises UnusablePathError: If they cannot in any try, since the path itself cannot be used.
-    :raises StorageError: If they cannot.
+    :raises StorageError: If they cannot, or if Airflow does not find the connection.
     """
+    if problem := missing_connection(output_path, storage_conn_id):
+        raise StorageError(
+            f"The output path {quote_path(output_path)} cannot be written: {problem}. Nothing was submitted yet.",
+            advice="Create the connection, or name one that exists; a retry helps then.",
+            last_advice="Create the connection, or name one that exists, then clear the task.",
+        )
     try:
         run_in_thread(lambda: _probe(output_path, storage_conn_id), seconds=MAX_PROBE_SECONDS)
     except (_NotWrittenError, TooSlowError) as error:

@@ -162,7 +162,7 @@ def walk_png(file: IO[bytes]) -> Structure:
             raise CutError("the end of the PNG is missing")
         length, kind, end = int.from_bytes(header[:4]), header[4:], position + 12 + int.from_bytes(header[:4])
         if end > size:
-            raise CutError(f"its part {kind.decode('ascii', 'replace')!r} goes on behind the end of the file")
+            raise CutError(f"the file ends in the middle of its part {kind.decode('ascii', 'replace')!r}")
         if kind in PNG_PIXELS:
             found.keep(position, end)
         if kind == b"eXIf":
@@ -245,7 +245,7 @@ def walk_webp(file: IO[bytes]) -> Structure:
             found.exif = _read(file, position + 8, min(length, MAX_EXIF_BYTES))
         if end > size:
             if kind in WEBP_PIXELS or not kinds & WEBP_PICTURES:
-                raise CutError(f"its part {kind.decode('ascii', 'replace')!r} goes on behind the end of the file")
+                raise CutError(f"the file ends in the middle of its part {kind.decode('ascii', 'replace')!r}")
             break
         if kind in WEBP_PIXELS:
             found.keep(position, end)

@@ -11,6 +11,7 @@ from airflow_provider_odirouter import IMAGE_EDIT_ENDPOINT
 from airflow_provider_odirouter.compat import SET_DURING_EXECUTION
 from airflow_provider_odirouter.json_values import json_object
 from airflow_provider_odirouter.operators.queue import OdiRouterQueueOperator
+from airflow_provider_odirouter.parameter_checks import is_unset
 from airflow_provider_odirouter.storage.path_fields import PathField, PathLike
 from airflow_provider_odirouter.templating import templated_fields
 from airflow_provider_odirouter.text_paths import relative_remarks
@@ -184,6 +185,8 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
                 inputs = read_inputs(images, mask, storage_conn_id=self.storage_conn_id)
                 raise InvalidParametersError(self.endpoint, [*error.problems, *inputs.problems]) from None
             raise
+        if unset := [name for name, value in values.items() if value is not None and is_unset(value)]:
+            log.info("Not sent, since their templates rendered to nothing: %s.", ", ".join(unset))
         inputs = read_inputs(edit.images, edit.mask, storage_conn_id=self.storage_conn_id)
         if inputs.problems:
             raise InvalidParametersError(self.endpoint, inputs.problems)

@@ -77,7 +77,8 @@ def final_error(call: Call, error: OdiRouterError) -> OdiRouterError:
     hint = error.hint if isinstance(error, TransportError) else None
     trace_id = call.headers["X-Request-Id"]
     return LostSubmitError(
-        f"The submit to {call.endpoint} went out, but its fate is unknown: {error.what} (X-Request-Id: {trace_id})",
+        f"The submit to {call.endpoint} went out, but it is not known whether it arrived: {error.what} "
+        f"(X-Request-Id: {trace_id})",
         vendor=error.vendor,
         advice=f"{hint} {LostSubmitError.advice}" if hint else None,
     )

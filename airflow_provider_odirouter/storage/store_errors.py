@@ -84,6 +84,21 @@ def open_store(path: str, storage_conn_id: str | None, *, is_file: bool = False)
     return opened
 
 
+def missing_connection(path: str, storage_conn_id: str | None) -> str | None:
+    """
+    Return that Airflow does not find the connection of a path; ``None``: it does, or the path needs none.
+
+    Without it, some clients continue with the worker's own rights.
+    """
+    if not (conn_id := connection_of(path, storage_conn_id)):
+        return None
+    with _one_at_a_time():
+        problem, secrets = run_in_thread(lambda: _check_connection(conn_id))
+    if not isinstance(problem, str):
+        return None
+    return f"the connection {_id(conn_id)!r} cannot be loaded: {Redactor(secrets).redact_text(problem)}"
+
+
 def describe_error(error: Exception, path: str, storage_conn_id: str | None = None) -> str:
     """
     Return a store's error in plain words, without the secrets of its connection.
@@ -107,7 +122,7 @@ def describe_error(error: Exception, path: str, storage_conn_id: str | None = No
     redactor = Redactor(secrets)
     words = without_password(redactor.redact_text(_words(error)))
     if isinstance(problem, str):
-        # Without the connection, some providers continue with the worker's own rights, or without any.
+        # Without the connection, some clients continue with the worker's own rights, or without any.
         return f"{words}; and the connection {_id(conn_id)!r} cannot be loaded: {redactor.redact_text(problem)}"
     if problem:
         # The error of a connection that cannot be parsed may quote its secrets; the store's error may be the same one.
@@ -124,8 +139,16 @@ def is_transient(error: Exception, path: str) -> bool:
 
 def _words(error: Exception) -> str:
     if isinstance(error, OSError):
-        return (error.strerror or str(error) or type(error).__name__).rstrip(".")
+        return (error.strerror or _strerror_of_type(error) or str(error) or type(error).__name__).rstrip(".")
     return f"{error} ({type(error).__name__})"
+
+
+def _strerror_of_type(error: OSError) -> str | None:
+    """Return the words of an error that a store's client has made of a path alone, and not of a sentence."""
+    for kind, number in ((FileNotFoundError, errno.ENOENT), (IsADirectoryError, errno.EISDIR)):
+        if isinstance(error, kind) and " " not in str(error):
+            return os.strerror(number)
+    return None
 
 
 def _check_connection(conn_id: str) -> tuple[str | Exception | None, list[str]]:

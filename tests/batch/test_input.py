@@ -236,12 +236,12 @@ def test_lines_are_counted_through_quoted_ones(write: Write, end: str) -> None:
     edit_list = read_edits(write("\ufeff" + text.getvalue(), "edits.csv"))
     read = [(edit.position, edit.values["prompt"]) for edit in edit_list.edits]
     assert read == [("line 2", prompt), ("line 5", "Red")]
-    assert [str(problem) for problem in edit_list.problems] == ["line 6: has 1 cells; the header has 2"]
+    assert [str(problem) for problem in edit_list.problems] == ["line 6: has 1 cell; the header has 2"]
 
 
 def test_rows_that_are_too_short_or_too_long_are_named(write: Write) -> None:
     assert problems(write("prompt,images\nBlue\nBlue,a.png\nBlue,a.png,b.png\n", "edits.csv")) == [
-        "line 2: has 1 cells; the header has 2",
+        "line 2: has 1 cell; the header has 2",
         "line 4: has 3 cells; the header has 2; put a cell with ',' into quotes",
     ]
 
@@ -355,8 +355,16 @@ WORKBOOK = b"PK\x03\x04\x14\0\x06\0\x08\0\0\0!\0"
 @pytest.mark.parametrize(
     ("name", "content", "hint"),
     [
-        ("edits.csv", gzip.compress(b"prompt\n", mtime=0), "is compressed with gzip; decompress it first: gunzip"),
-        ("edits.jsonl", gzip.compress(b"{}\n", mtime=0), "is compressed with gzip; decompress it first: gunzip"),
+        (
+            "edits.csv",
+            gzip.compress(b"prompt\n", mtime=0),
+            "is compressed with gzip; decompress it first: gunzip < old > new",
+        ),
+        (
+            "edits.jsonl",
+            gzip.compress(b"{}\n", mtime=0),
+            "is compressed with gzip; decompress it first: gunzip < old > new",
+        ),
         ("edits.csv", bz2.compress(b"prompt\n"), "is compressed with bzip2; decompress it first: bunzip2"),
         ("edits.csv", WORKBOOK, "is an Excel workbook or a ZIP archive; save the sheet as CSV UTF-8"),
         ("edits.csv", b"\xd0\xcf\x11\xe0\xa1\xb1", "is an old Excel workbook; save the sheet as CSV UTF-8"),

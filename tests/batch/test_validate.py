@@ -159,7 +159,7 @@ def test_far_too_many_edits_are_refused_before_a_picture_is_read(
         path = tmp_path / "edits.jsonl"
         path.write_text((json.dumps(edits[0]) + "\n") * 200_000)
         edits = str(path)
-    assert problems(edits) == ["edits: holds 200,000 edits; at most 10,000 in one batch, so make several"]
+    assert problems(edits) == ["edits: holds 200,000 edits; at most 10,000 in one batch, so split the list"]
     assert reads == []
 
 

@@ -190,7 +190,7 @@ def test_a_host_that_leaves_a_submit_without_an_answer(
     connect(monkeypatch, host=base_url, extra={"timeout": 1})
     sandbox.configure(**fault)
     run = run_edit(run_dag, pictures)
-    assert "The submit to gpt_image_1_edit went out, but its fate is unknown" in run.error
+    assert "The submit to gpt_image_1_edit went out, but it is not known whether it arrived" in run.error
     assert "clear the task to submit again" in run.error
     assert run.is_final
     assert (actions(sandbox), sandbox.paid) == (["submit"], 1)

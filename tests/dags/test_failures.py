@@ -85,7 +85,7 @@ def test_a_submit_whose_answer_is_lost_is_paid_once_and_not_retried(
     sandbox.configure(drop_next=1, fault_actions={"submit"}, drop_mode="after")
     run = run_dag(edit(pictures))
     assert run.state == "failed"
-    assert "its fate is unknown" in run.error
+    assert "it is not known whether it arrived" in run.error
     assert (sandbox.paid, actions(sandbox)) == (1, ["submit"])
 
 

@@ -132,7 +132,7 @@ def test_a_lost_submit_counts_after_a_clear(edit: Callable[..., DAG], run_dag: R
     sandbox.configure(**fault)
     run = run_dag(edit(operator=AgainOne, dag_id="lost", on_retry_callback=clear_once, max_submits=1))
     assert (run.state, sandbox.paid) == ("failed", 1)
-    assert "its fate is unknown" in str(run.errors[0])
+    assert "it is not known whether it arrived" in str(run.errors[0])
     assert "max_submits is 1" in str(run.errors[1])
 
 

@@ -33,7 +33,7 @@ def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"balance": 0}, "no balance"),
         ({"error_type": "CONTENT_BLOCKED"}, "failed with CONTENT_BLOCKED"),
         ({"error_type": "INFERENCE_FAILURE"}, "failed with INFERENCE_FAILURE"),
-        ({"drop_next": 1, "fault_actions": {"submit"}}, "its fate is unknown"),
+        ({"drop_next": 1, "fault_actions": {"submit"}}, "it is not known whether it arrived"),
         ({"server_errors": None, "fault_actions": {"status"}, "run_seconds": 60}, "may still run"),
         ({"file_fault": "html"}, "is an HTML page"),
     ],

@@ -248,7 +248,7 @@ def test_a_submit_that_a_tls_alert_ends_says_what_to_mend_and_that_it_may_be_pai
     text = str(caught.value)
     assert HTTPS in text
     assert text.endswith(LostSubmitError.advice)
-    assert "A retry helps only then" not in text
+    assert "A retry helps only after" not in text
 
 
 @pytest.mark.parametrize("alert", [ssl.ALERT_DESCRIPTION_ACCESS_DENIED, ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME])

@@ -324,7 +324,7 @@ class TestOnlyPixelsDecide:
     def test_a_file_that_ends_in_a_text_behind_the_pixels_is_truncated(self, tmp_path: Path, paint: Paint) -> None:
         cut = paint()[:-12] + struct.pack(">I", 1000) + b"tEXtComment\0cut"
         (problem,) = problems_of(written(tmp_path, cut))
-        assert "its part 'tEXt' goes on behind the end of the file" in problem
+        assert "the file ends in the middle of its part 'tEXt'" in problem
 
     def test_what_follows_the_end_of_a_png_does_not(self, tmp_path: Path, paint: Paint) -> None:
         assert problems_of(written(tmp_path, paint() + b"Attached by a tool.")) == []

@@ -175,7 +175,8 @@ def test_a_submit_that_may_have_arrived_is_lost(error: OdiRouterError) -> None:
     assert isinstance(lost, LostSubmitError)
     assert lost.vendor == error.vendor
     assert lost.what == (
-        f"The submit to gpt_image_1_edit went out, but its fate is unknown: {error.what} (X-Request-Id: trace-1)"
+        f"The submit to gpt_image_1_edit went out, but it is not known whether it arrived: {error.what} "
+        "(X-Request-Id: trace-1)"
     )
 
 
