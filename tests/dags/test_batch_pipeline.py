@@ -17,7 +17,7 @@ from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.models import BatchItem
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 from airflow_provider_odirouter.xcoms import BatchRecord
-from tests.conftest import Kill, KilledError, Listener, actions, join_jobs, spent
+from tests.conftest import Clock, Kill, KilledError, Listener, actions, join_jobs, spent
 from tests.dags.batches import FIVE, THREE, batch, changing, landed, manifest, phases, prompts
 from tests.dags.conftest import run_once
 
@@ -25,13 +25,15 @@ pytestmark = pytest.mark.usefixtures("conn_id")
 
 
 def test_the_next_edit_takes_a_free_slot_while_a_slow_request_runs_on(
-    sandbox: Sandbox, listeners: list[Listener], tmp_path: Path
+    sandbox: Sandbox, listeners: list[Listener], clock: Clock, tmp_path: Path
 ) -> None:
     seen: list[int] = []
-    sandbox.configure(run_seconds=4)
+    sandbox.configure(run_seconds=60)
     listeners.append(changing(sandbox, "submit", {"run_seconds": 0}))
 
     def note(entry: JournalEntry) -> None:
+        if entry.action == "status" and len(landed(tmp_path)) == 4:
+            clock.skip(60)
         if entry.action == "result" and entry.request_id == sandbox.requests[0].request_id:
             seen.append(len(landed(tmp_path)))
 

@@ -16,7 +16,7 @@ from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.models import BatchItem
 from airflow_provider_odirouter.operators.image_edit_batch import OdiRouterImageEditBatchOperator
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
-from tests.conftest import Clock, Listener, actions, spent
+from tests.conftest import Clock, Listener, spent
 from tests.dags.batches import (
     FIVE,
     THREE,
