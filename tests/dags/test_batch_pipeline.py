@@ -87,8 +87,15 @@ def test_the_timeout_of_an_edit_counts_from_its_own_submit(sandbox: Sandbox, tmp
     assert [line.get("error") for line in manifest(tmp_path)] == [None] * 3
 
 
-def test_the_counts_move_while_it_runs(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_counts_move_while_it_runs(
+    sandbox: Sandbox, listeners: list[Listener], clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     records: list[BatchRecord] = []
+
+    def end_after_the_count(entry: JournalEntry) -> None:
+        if entry.action == "status" and (records[-1].landed if records else 0) == sandbox.paid - 1:
+            clock.skip(60)
+
     publish = report.publish
 
     def note(context: Any, store: BatchStore, record: BatchRecord, **options: Any) -> None:
@@ -97,11 +104,12 @@ def test_the_counts_move_while_it_runs(sandbox: Sandbox, tmp_path: Path, monkeyp
 
     monkeypatch.setattr(report, "publish", note)
     monkeypatch.setattr(pipeline, "SAVE_SECONDS", 0.0)
-    sandbox.configure(run_seconds=0.3)
+    sandbox.configure(run_seconds=60)
+    listeners.append(end_after_the_count)
     assert run_once(batch(FIVE, tmp_path, max_in_flight=1)).state == "success"
     counts = [record.landed for record in records]
     assert counts == sorted(counts)
-    assert {1, 3, 5} <= set(counts)
+    assert {1, 2, 3, 4, 5} <= set(counts)
     assert all(record.deferred_at is None for record in records)
 
 
@@ -123,7 +131,7 @@ def test_an_airflow_that_takes_no_counts_for_a_while_ends_nothing(
 
 
 def test_a_store_that_hangs_stops_no_polls(
-    sandbox: Sandbox, listeners: list[Listener], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, listeners: list[Listener], clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save = BatchStore.save
     polled = threading.Event()
@@ -136,22 +144,30 @@ def test_a_store_that_hangs_stops_no_polls(
     def count(_: JournalEntry) -> None:
         if sandbox.paid == 3 and actions(sandbox)[actions(sandbox).index("submit") :].count("status") > 20:
             polled.set()
-            sandbox.configure(run_seconds=0)
+            clock.skip(60)
 
     monkeypatch.setattr(BatchStore, "save", slow)
     monkeypatch.setattr(pipeline, "SAVE_SECONDS", 0.0)
-    sandbox.configure(run_seconds=2)
+    sandbox.configure(run_seconds=60)
     listeners.append(count)
     run = run_once(batch(THREE, tmp_path, max_concurrent_submits=3, poll_interval=0.02))
     assert (run.state, run.errors) == ("success", [])
 
 
 def test_it_keeps_as_many_requests_alive_as_the_service_allows(
-    sandbox: Sandbox, listeners: list[Listener], tmp_path: Path
+    sandbox: Sandbox, listeners: list[Listener], clock: Clock, tmp_path: Path
 ) -> None:
     alive: list[int] = []
-    listeners.append(lambda _: alive.append(len(sandbox.alive)))
-    sandbox.configure(run_seconds=0.5, max_alive=4, retry_after_form="absent")
+    refusals: list[JournalEntry] = []
+
+    def end_all_once_four_run(entry: JournalEntry) -> None:
+        alive.append(len(sandbox.alive))
+        refusals.extend([entry] if entry.status_code == 429 else [])
+        if alive[-1] == 4 and refusals:
+            clock.skip(3)
+
+    listeners.append(end_all_once_four_run)
+    sandbox.configure(run_seconds=3, max_alive=4, retry_after_form="absent")
     run = run_once(batch(prompts(*map(str, range(16))), tmp_path, max_concurrent_submits=8))
     assert (run.state, run.errors) == ("success", [])
     assert sandbox.paid == 16
