@@ -45,13 +45,15 @@ def test_a_function_that_returns_something_else_costs_nothing(returned: Any, run
     run = run_dag(dag)
     assert run.is_final
     assert "must return a dictionary of an edit's parameters" in run.error
+    assert ", and these are none: 'prompts'. Correct" in run.error or f", not {type(returned).__name__}." in run.error
     assert actions(sandbox) == []
 
 
 @pytest.mark.parametrize("unset", [float("nan"), "None", " ", "<NA>"], ids=repr)
 def test_what_a_function_returns_for_no_value_is_not_sent(
-    unset: Any, run_dag: RunDag, sandbox: Sandbox, pictures: Path
+    unset: Any, run_dag: RunDag, sandbox: Sandbox, pictures: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     with DAG("pandas") as dag:
 
         @task.odirouter_image_edit(deferrable=False, poll_interval=0.1)
@@ -64,6 +66,7 @@ def test_what_a_function_returns_for_no_value_is_not_sent(
     assert run.state == "success", run.errors
     [submit] = sandbox.submits
     assert set(submit.body) == {"prompt", "images"}
+    assert "Not sent, since their templates rendered to nothing: mask, n, size, " in caplog.text
 
 
 @pytest.mark.parametrize(

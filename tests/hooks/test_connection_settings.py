@@ -24,6 +24,21 @@ def settings_of(extra: object = None, **fields: Any) -> ConnectionSettings:
     return ConnectionSettings.from_connection(connection)
 
 
+class TestType:
+    """The secret of another service's connection must not be sent to this one."""
+
+    @pytest.mark.parametrize("conn_type", ["slack", "aws", "openai", "Odirouter "])
+    def test_a_connection_of_another_service_is_refused(self, conn_type: str) -> None:
+        connection = Connection(conn_id="mine", conn_type=conn_type, password=KEY)
+        with pytest.raises(ConnectionSettingsError, match=r"'mine' cannot be used: its type is .*, not 'odirouter'"):
+            ConnectionSettings.from_connection(connection)
+
+    @pytest.mark.parametrize("conn_type", ["", "generic", "odirouter"])
+    def test_one_without_a_type_of_its_own_is_used(self, conn_type: str) -> None:
+        connection = Connection(conn_id="mine", conn_type=conn_type, password=KEY)
+        assert ConnectionSettings.from_connection(connection).api_key == KEY
+
+
 class TestBaseUrl:
     @pytest.mark.parametrize("host", [None, "", "  "])
     def test_is_the_documented_one_if_the_host_is_empty(self, host: str | None) -> None:

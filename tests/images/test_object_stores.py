@@ -21,7 +21,7 @@ from airflow_provider_odirouter.models import LandedOutput, OutputFile
 from airflow_provider_odirouter.storage import files
 from airflow_provider_odirouter.storage.files import read
 from airflow_provider_odirouter.storage.paths import storage_path
-from airflow_provider_odirouter.storage.store_errors import open_store
+from airflow_provider_odirouter.storage.store_errors import describe_error, open_store
 from tests.batch.conftest import read_edits
 from tests.conftest import join_jobs
 from tests.images.conftest import Paint
@@ -239,6 +239,18 @@ class TestReading:
 
         digests = {path: hashlib.sha256(one).hexdigest() for path, one in zip(paths, data, strict=True)}
         assert inputs == Inputs(images=tuple(map(encoded, data)), mask=None, problems=(), sha256=digests)
+
+    @pytest.mark.parametrize(
+        ("error", "words"),
+        [
+            (FileNotFoundError("photos/no.csv"), "No such file or directory"),
+            (IsADirectoryError("photos"), "Is a directory"),
+            (FileNotFoundError("The specified bucket does not exist"), "The specified bucket does not exist"),
+        ],
+        ids=repr,
+    )
+    def test_an_error_that_only_repeats_the_key_gets_words(self, error: OSError, words: str) -> None:
+        assert describe_error(error, "s3://photos/no.csv") == words
 
     def test_a_read_ends_one_byte_after_the_limit(self, s3: S3) -> None:
         url = s3.put("in/large.png", bytes(3000))
