@@ -92,8 +92,7 @@ def validate(
             # Of files that may be readable later: the other problems will be the same.
             if not problems:
                 raise
-        for one in checked:
-            problems += [one.source.problem(problem.message, problem.field) for problem in one.inputs.problems]
+        problems += _file_problems(checked)
         valid = [(one, one.edit) for one in checked if one.edit]
         items = [
             _make_item(number, one, edit, rules, odirouter_conn_id, storage_conn_id, prefix)
@@ -185,6 +184,18 @@ def _check_files(parsed: Sequence[_Checked], rules: EndpointRules, storage_conn_
     read = run_parallel([partial(check, one) for one in files.values()], stop=stop)
     inputs = dict(zip(files, read, strict=True))
     return [replace(one, inputs=inputs.get(one.files_key, NOTHING_READ)) for one in parsed]
+
+
+def _file_problems(checked: Sequence[_Checked]) -> Iterator[Problem]:
+    """Yield each problem of files once, with the first edit that has them: thousands of edits may have the same."""
+    edits_of: dict[str, list[_Checked]] = {}
+    for one in checked:
+        if one.inputs.problems:
+            edits_of.setdefault(one.files_key, []).append(one)
+    for first, *others in edits_of.values():
+        same = f"; {len(others):,} more {'edit has' if len(others) == 1 else 'edits have'} the same" if others else ""
+        for problem in first.inputs.problems:
+            yield first.source.problem(problem.message + same, problem.field)
 
 
 def _make_item(

@@ -531,3 +531,10 @@ def test_odd_texts_survive_the_state(coffee: str, prompt: str) -> None:
 def test_half_a_character_is_refused_before_anything_is_paid(coffee: str) -> None:
     [problem] = problems([{"prompt": "Blue\ud83d", "images": coffee}])
     assert problem.startswith("edits[0], prompt: ")
+
+
+def test_a_picture_that_many_edits_miss_is_one_problem(coffee: str) -> None:
+    missing = [{"prompt": word, "images": "/no/cup.png"} for word in ("Red", "Green", "Blue")]
+    [problem] = problems([{"prompt": "Red", "images": coffee}, *missing])
+    assert problem.startswith("edits[1], images[0]: '/no/cup.png' does not exist")
+    assert problem.endswith("; 2 more edits have the same")

@@ -88,7 +88,9 @@ def test_a_batch_stops_wherever_it_is(
     assert actions(sandbox)[then + 1 :].count("submit") <= 1  # one was under way
     assert "cancel" not in actions(sandbox)
     assert actions(sandbox).count(action) < number + AT_A_TIME + (5 if action == "status" else 0)
-    assert written == []
+    # A save may have been under way, between its check and its write; test_state.py shows that none begins later.
+    assert len(written) <= 1
+    assert all(path.name.startswith("state-") for path in written)
     assert run.xcom("edit", FAILURE_XCOM) is None
     if action == "submit":
         request_id = sandbox.requests[-1].request_id
