@@ -1,13 +1,13 @@
 """
 What the provider counts, through Airflow's own metrics (StatsD, Datadog, OpenTelemetry). README has the table.
 
-No metric has a request id, and none can break a task or block an event loop: code on a loop, such as a trigger, hands
-its metrics to a thread, since Airflow's first call looks up a host, reads a file and may wait for both.
+No metric has a request id, and none can break a task or hold it up: a thread of its own sends them, since Airflow's
+first call looks up a host, reads a file and may wait for both. In the task's thread, that could come between a submit
+and its note; and what a kill raises there would be taken for a failure of the metric.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import queue
 import re
@@ -135,6 +135,7 @@ class _Sender:
         # Reentrant: a signal handler may interrupt a put of its own thread.
         self._queue: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._starting = threading.RLock()
         self._has_put = 0
         self._has_sent = 0
 
@@ -143,10 +144,11 @@ class _Sender:
         return self._thread is not None and self._thread.is_alive() and self._has_put != self._has_sent
 
     def put(self, send: Callable[[], object]) -> None:
-        if self._thread is None or not self._thread.is_alive():
-            self._queue, self._has_put, self._has_sent = queue.SimpleQueue(), 0, 0
-            self._thread = threading.Thread(target=self._run, name="odirouter-metrics", daemon=True)
-            self._thread.start()
+        with self._starting:
+            if self._thread is None or not self._thread.is_alive():
+                self._queue, self._has_put, self._has_sent = queue.SimpleQueue(), 0, 0
+                self._thread = threading.Thread(target=self._run, name="odirouter-metrics", daemon=True)
+                self._thread.start()
         if self._queue.qsize() >= MAX_QUEUED:
             log.debug("A metric is dropped: Airflow's metrics are not sent as fast as they come.")
             return
@@ -164,11 +166,10 @@ _sender = _Sender()
 
 def _emit(kind: str, name: str, value: float, tags: dict[str, str]) -> None:
     try:
-        if _is_on_event_loop():
-            _sender.put(lambda: _send(kind, name, value, tags))
-        else:
-            _send(kind, name, value, tags)
-    except Exception as error:  # noqa: BLE001 - a task matters more than its metrics
+        _sender.put(lambda: _send(kind, name, value, tags))
+    except RuntimeError as error:
+        if "start new thread" not in str(error):
+            raise  # a kill
         log.debug("Metric %s is not sent: %r", name, error)
 
 
@@ -180,16 +181,8 @@ def _send(kind: str, name: str, value: float, tags: dict[str, str]) -> None:
         getattr(stats, kind)(f"{PREFIX}{name}", value, tags=tags)
         if "dag_id" in tags and _has_names_with_ids():
             getattr(stats, kind)(f"{PREFIX}{name}.{_part(tags['dag_id'])}.{_part(tags['task_id'])}", value)
-    except Exception as error:  # noqa: BLE001 - as above
+    except Exception as error:  # noqa: BLE001 - a task matters more than its metrics
         log.debug("Metric %s is not sent: %r", name, error)
-
-
-def _is_on_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 @cache

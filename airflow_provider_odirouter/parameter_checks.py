@@ -17,7 +17,7 @@ MISSING_WORDS = frozenset({"None", "null", "NULL", "nan", "NaN", "NaT", "<NA>", 
 MISSING_OF_PANDAS = frozenset({"NAType", "NaTType"})
 
 PROMPT = "prompt"
-"""Some models make a picture without one, and charge for it: a prompt that is set to nothing is not left out."""
+"""Some models make a picture without one, and it is paid: a prompt that is set to nothing is not left out."""
 
 Check: TypeAlias = "Callable[[object], str | None]"
 """Returns what is wrong with a value, as the rest of a sentence that begins with its name; ``None``: nothing."""

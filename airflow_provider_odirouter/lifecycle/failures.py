@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from airflow_provider_odirouter import metrics
 from airflow_provider_odirouter.compat import AirflowFailException
 from airflow_provider_odirouter.errors import InvalidParametersError, OdiRouterError
 from airflow_provider_odirouter.xcoms import FAILURE_XCOM, FailureRecord
@@ -29,8 +30,11 @@ def handle_failure(context: Context, ownership: Ownership) -> Iterator[None]:
 
     :raises AirflowFailException: Instead of an error that a retry cannot cure: Airflow then does not try again.
     """
-    with as_airflow_errors(), push_failure(context, ownership), advise(context):
-        yield
+    try:
+        with as_airflow_errors(), push_failure(context, ownership), advise(context):
+            yield
+    finally:
+        metrics.flush()  # the process may end now
 
 
 @contextmanager

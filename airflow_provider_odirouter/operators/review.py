@@ -150,7 +150,7 @@ class OdiRouterReviewOperator(HITLOperator, SkipMixin):
         """Return what the person has approved and rejected, if the pictures are still those that the page showed."""
         from airflow_provider_odirouter.errors import ReviewError
         from airflow_provider_odirouter.lifecycle.failures import advise, as_airflow_errors
-        from airflow_provider_odirouter.metrics import Metrics
+        from airflow_provider_odirouter.metrics import Metrics, flush
         from airflow_provider_odirouter.review.input import count_outputs
 
         metrics = Metrics.of(context["ti"])
@@ -169,6 +169,7 @@ class OdiRouterReviewOperator(HITLOperator, SkipMixin):
                 approved = sum(bool(value) for key, value in values.items() if key != NOTE)
                 metrics.reviewed("approved", approved)
                 metrics.reviewed("rejected", count_outputs(reviewed) - approved)
+            flush()  # the process may end now
             return self._finish(context, reviewed, values, response)
 
     def _read(self, context: Context) -> list[ReviewedEdit]:

@@ -196,6 +196,26 @@ def test_a_batch_counts_the_same(
     assert server.names()["wait_duration"] == 3
 
 
+def test_the_tasks_own_threads_send_nothing(
+    run_dag: RunDag, sandbox: Sandbox, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that hangs must not come between a submit and its note, and a kill is no failure of a metric."""
+    threads: set[str] = set()
+
+    class Stats:
+        @staticmethod
+        def incr(*_: Any, **__: Any) -> None:
+            threads.add(threading.current_thread().name)
+
+        timing = incr
+
+    monkeypatch.setattr(metrics, "get_stats", lambda: Stats)
+    assert run_dag(edit(pictures, deferrable=False, output_path=str(tmp_path))).state == "success"
+    assert run_dag(batch(THREE, tmp_path)).state == "success"
+    metrics.flush()
+    assert threads == {"odirouter-metrics"}
+
+
 def test_no_metric_names_a_request(run_dag: RunDag, statsd: Setup, sandbox: Sandbox, tmp_path: Path) -> None:
     server = statsd()
     run_dag(batch(THREE, tmp_path))
