@@ -14,6 +14,8 @@ from airflow.sdk import DAG
 from airflow.utils.session import create_session
 
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
+from airflow_provider_odirouter.lifecycle import guard
+from airflow_provider_odirouter.lifecycle.cancel import cancel_on_worker
 from airflow_provider_odirouter.lifecycle.state import RequestStore
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 from tests.conftest import Listener, actions, spent
@@ -166,14 +168,20 @@ class TestRotatedKey:
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         asked: list[object] = []
+        cancel: Any = cancel_on_worker
 
         def kill(entry: JournalEntry) -> None:
             if entry.action == "status" and actions(sandbox).count("status") == 2:
-                monkeypatch.setattr(OdiRouterHook, "get_connection", asked.append)
-                monkeypatch.setattr(OdiRouterHook, "aget_connection", asked.append)
-                sandbox.configure(api_key="another")
                 kill_task()
 
+        def cancel_with_another_key(*arguments: Any, **options: Any) -> Any:
+            # Not sooner: until the kill is handled, a poll that is refused may ask.
+            monkeypatch.setattr(OdiRouterHook, "get_connection", asked.append)
+            monkeypatch.setattr(OdiRouterHook, "aget_connection", asked.append)
+            sandbox.configure(api_key="another")
+            return cancel(*arguments, **options)
+
+        monkeypatch.setattr(guard, "cancel_on_worker", cancel_with_another_key)
         sandbox.configure(run_seconds=60)
         listeners.append(kill)
         run = run_dag(make_dag(retries=0))
