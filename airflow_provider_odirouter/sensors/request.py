@@ -139,7 +139,8 @@ class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Wait, and return the manifest."""
         from airflow_provider_odirouter.images import landing
-        from airflow_provider_odirouter.lifecycle.wait import compute_deadline
+        from airflow_provider_odirouter.lifecycle.polling import deadline_of
+        from airflow_provider_odirouter.lifecycle.wait import end_of_execution
         from airflow_provider_odirouter.xcoms import RequestRecord, push_request
 
         with self._sensor_errors(context, soft_fail=False):
@@ -147,7 +148,8 @@ class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
             if self.output_path is not None:
                 landing.probe(self.output_path, self.storage_conn_id)
             waiting_since = self._first_poke(context) or datetime.now(UTC)
-            deadline = compute_deadline(context, self.execution_timeout, waiting_since, self.timeout)
+            ends_at = end_of_execution(context, self.execution_timeout)
+            deadline = deadline_of(waiting_since, self.timeout, ends_at)
             record = RequestRecord(
                 request_id=self.request_id,
                 endpoint=self.endpoint,
