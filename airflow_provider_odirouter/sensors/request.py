@@ -259,6 +259,7 @@ class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
         from airflow_provider_odirouter.lifecycle.finish import finish
         from airflow_provider_odirouter.operators import lineage
 
+        self.hook.metrics.ended(event)
         self._manifest = finish(
             context,
             self.hook,
@@ -281,6 +282,7 @@ class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
 
         :param soft_fail: Whether ``soft_fail`` counts: not for parameters that cannot be used.
         """
+        from airflow_provider_odirouter import metrics
         from airflow_provider_odirouter.compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
         from airflow_provider_odirouter.errors import OdiRouterError
         from airflow_provider_odirouter.lifecycle.failures import push_failure
@@ -294,6 +296,8 @@ class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
                 raise
             self.log.warning("%s The task is skipped, as %s says.", error, "soft_fail" if is_soft else "never_fail")
             raise AirflowSkipException("The reason is in the line above.") from None
+        finally:
+            metrics.flush()  # the process may end now
 
     @contextmanager
     def _as_sensor_errors(self) -> Iterator[None]:

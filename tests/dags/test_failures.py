@@ -300,7 +300,7 @@ def test_a_request_that_cannot_be_cancelled_is_an_error_in_the_log(
     sandbox.configure(run_seconds=60, server_errors=None, fault_actions={"cancel"})
     run = run_dag(edit(pictures, timeout=1, retries=0))
     assert "It could not be cancelled" in run.error
-    assert "To cancel it by hand: OdiRouterHook(…).cancel('gpt_image_1_edit'" in run.error
+    assert "To cancel it by hand: odirouter-request cancel gpt_image_1_edit" in run.error
 
     monkeypatch.setattr(xcoms, "push_request", lambda *_: 1 / 0)
     run_dag(edit(pictures, retries=0))
