@@ -17,6 +17,7 @@ from pathlib import Path
 # Airflow reads its configuration when autodoc imports the provider: not the one of whoever builds the pages.
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="odirouter-docs-"))
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
+os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 from airflow_provider_odirouter import __version__
