@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -37,8 +38,8 @@ def layers() -> dict[str, set[str]]:
     return {layer: in_code(row[2]) for row in table() for layer in in_code(row[0])}
 
 
-def only_modules() -> dict[str, Mapping[str, Set[str]]]:
-    found: dict[str, Mapping[str, Set[str]]] = {}
+def only_modules() -> dict[str, Mapping[str, AbstractSet[str]]]:
+    found: dict[str, Mapping[str, AbstractSet[str]]] = {}
     for row in table():
         modules: dict[str, set[str]] = {}
         for name in in_code(row[3]):
