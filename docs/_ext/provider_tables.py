@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sphinx.application import Sphinx
+from pygments.lexers.special import TextLexer
 from sphinx.util.docutils import SphinxDirective
 
 from airflow_provider_odirouter.get_provider_info import get_provider_info
@@ -13,6 +13,7 @@ from airflow_provider_odirouter.sandbox.settings import SandboxSettings
 
 if TYPE_CHECKING:
     from docutils.nodes import Node
+    from sphinx.application import Sphinx
 
 
 class Table(SphinxDirective):
@@ -94,8 +95,10 @@ def _text(value: Any) -> str:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Add the directives."""
+    """Add the directives, and the languages that Pygments does not know by these names."""
     app.add_directive("connection-fields", ConnectionFields)
     app.add_directive("config-options", ConfigOptions)
     app.add_directive("sandbox-settings", SandboxOptions)
+    for language in ("jsonl", "csv"):
+        app.add_lexer(language, TextLexer)
     return {"parallel_read_safe": True}
