@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
+import inspect
 import json
+import os
 import re
 import sqlite3
 from collections.abc import Iterable, Mapping
@@ -22,9 +25,13 @@ from airflow_provider_odirouter.batch.input import read_edits
 from airflow_provider_odirouter.get_provider_info import get_provider_info
 from airflow_provider_odirouter.hooks.connection import ConnectionSettings
 from airflow_provider_odirouter.models import BatchItem, BatchSummary, LandedOutput, Manifest, Prices
+from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
+from airflow_provider_odirouter.operators.image_edit_batch import OdiRouterImageEditBatchOperator
 from airflow_provider_odirouter.operators.lineage import EXTRA_FIELDS
+from airflow_provider_odirouter.operators.review import OdiRouterReviewOperator
 from airflow_provider_odirouter.sandbox.settings import SandboxSettings
-from tests.docs.blocks import COMMANDS, ROOT, Block, all_blocks, blocks_in
+from airflow_provider_odirouter.sensors.request import OdiRouterRequestSensor
+from tests.docs.blocks import COMMANDS, DOCS, ROOT, Block, all_blocks, blocks_in
 
 LANGUAGES = {"python", "json", "jsonl", "csv", "ini", "yaml", "sql", "text", "dockerfile", *COMMANDS}
 SANDBOX = "ODIROUTER_SANDBOX__"
@@ -188,7 +195,9 @@ OF_CELERY = {("celery_broker_transport_options", "visibility_timeout")}
 
 
 def check_option(section: str, option: str) -> None:
-    assert (section.lower(), option.lower()) in known_options() | OF_CELERY, f"Airflow has no option [{section}] {option}"
+    assert (section.lower(), option.lower()) in known_options() | OF_CELERY, (
+        f"Airflow has no option [{section}] {option}"
+    )
 
 
 @pytest.mark.parametrize("block", blocks_in("ini"), ids=str)
@@ -238,7 +247,8 @@ CONNECTIONS = [
 
 def read_connection(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> Connection:
     monkeypatch.setenv(name, value)
-    return Connection.get(name.removeprefix("AIRFLOW_CONN_").lower())
+    connection: Connection = Connection.get(name.removeprefix("AIRFLOW_CONN_").lower())
+    return connection
 
 
 @pytest.mark.parametrize(("name", "value"), CONNECTIONS)
@@ -251,14 +261,55 @@ def test_a_connection_can_be_read(name: str, value: str, monkeypatch: pytest.Mon
     assert settings.base_url.endswith("/model")
 
 
+def test_the_table_of_uris_has_the_base_urls_that_they_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (DOCS / "how-to" / "connections.md").read_text()
+    rows = re.findall(r"^\| `(odirouter://[^`]*)` \| `([^`]*)` \|$", page, re.MULTILINE)
+    assert len(rows) >= 6
+    for uri, base_url in rows:
+        connection = read_connection("AIRFLOW_CONN_ODIROUTER_DEFAULT", uri, monkeypatch)
+        assert ConnectionSettings.from_connection(connection).base_url == base_url, uri
+
+
+# --- Tables
+
+
+def test_the_trials_of_the_page_about_tests_are_settings_of_the_sandbox() -> None:
+    page = (DOCS / "how-to" / "testing.md").read_text()
+    rows = re.findall(r"^\| [a-z][^|`]* \| `(\w+=[^`]*)` \|$", page, re.MULTILINE)
+    assert len(rows) >= 5
+    for row in rows:
+        call = ast.parse(f"f({row})", mode="eval").body
+        assert isinstance(call, ast.Call)
+        SandboxSettings(**{str(one.arg): ast.literal_eval(one.value) for one in call.keywords})
+
+
+@pytest.mark.parametrize(
+    ("name", "operator"),
+    [
+        ("edit-pictures", OdiRouterImageEditOperator),
+        ("batches", OdiRouterImageEditBatchOperator),
+        ("review", OdiRouterReviewOperator),
+        ("sensor", OdiRouterRequestSensor),
+    ],
+)
+def test_the_table_of_parameters_is_complete_and_has_the_defaults(name: str, operator: type) -> None:
+    page = (DOCS / "how-to" / f"{name}.md").read_text()
+    rows = re.findall(r"^\| (`[a-z_`, ]+`) \| ([^|]*) \|", page, re.MULTILINE)
+    listed = {parameter: default for names, default in rows for parameter in re.findall(r"`(\w+)`", names)}
+    parameters = inspect.signature(operator).parameters
+    assert set(parameters) - {"kwargs", "poke_interval"} <= set(listed)
+    for parameter, default in listed.items():
+        value = re.fullmatch(r"`?([\w.]+)`?", default)
+        if parameter in parameters and value and value[1] not in {"required", "none"}:
+            assert str(parameters[parameter].default) == value[1], parameter
+
+
 # --- Queries, and what stands in a log
 
 
 @pytest.mark.usefixtures("airflow_db")
 @pytest.mark.parametrize("block", blocks_in("sql"), ids=str)
 def test_a_query_fits_airflows_tables(block: Block) -> None:
-    import os
-
     with sqlite3.connect(Path(os.environ["AIRFLOW_HOME"]) / "airflow.db") as database:
         for query in filter(str.strip, block.text.split(";")):
             database.execute(f"EXPLAIN {query}")

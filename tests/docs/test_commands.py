@@ -131,9 +131,7 @@ def check_pip(arguments: list[str]) -> None:
         if argument in {"-c", "--constraint"}:
             source = next(rest)
             assert re.fullmatch(CONSTRAINTS, source) or source.endswith(".txt"), source
-        elif argument in {"-r", "--requirement", "--editable", "-e"}:
-            next(rest)
-        elif argument == "--wheel-dir":
+        elif argument in {"-r", "--requirement", "--editable", "-e"} or argument == "--wheel-dir":
             next(rest)
         elif argument.startswith(("-", ".", "dist/")):
             continue
