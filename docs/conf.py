@@ -14,14 +14,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+from airflow_provider_odirouter import __version__
+
 # Airflow reads its configuration when autodoc imports the provider: not the one of whoever builds the pages.
 home = tempfile.TemporaryDirectory(prefix="odirouter-docs-")  # removed at the end of the build
 os.environ.setdefault("AIRFLOW_HOME", home.name)
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
-
-from airflow_provider_odirouter import __version__
 
 project = "airflow-provider-odirouter"
 author = "The airflow-provider-odirouter authors"
