@@ -18,9 +18,9 @@ from airflow_provider_odirouter import __version__
 
 # Airflow reads its configuration when autodoc imports the provider: not the one of whoever builds the pages.
 home = tempfile.TemporaryDirectory(prefix="odirouter-docs-")  # removed at the end of the build
-os.environ.setdefault("AIRFLOW_HOME", home.name)
-os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
-os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
+os.environ["AIRFLOW_HOME"] = home.name
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "WARNING"
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "airflow-provider-odirouter"
@@ -74,7 +74,7 @@ html_title = f"airflow-provider-odirouter {release}"
 html_logo = "_static/logo.svg"
 html_favicon = "_static/logo.svg"
 html_static_path = ["_static"]
-html_css_files = ["tables.css"]
+html_css_files = ["pages.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {"top_of_page_buttons": []}

@@ -52,14 +52,13 @@ class ConfigOptions(Table):
         options = [
             (
                 f"`[{section}] {name}`",
-                f"`AIRFLOW__{section.upper()}__{name.upper()}`",
                 f"`{option['default']}`",
-                option["description"].strip(),
+                f"{option['description'].strip()} As a variable: `AIRFLOW__{section.upper()}__{name.upper()}`.",
             )
             for section, content in get_provider_info()["config"].items()
             for name, option in content["options"].items()
         ]
-        return [("option", "environment variable", "default", "meaning"), *options]
+        return [("option", "default", "meaning"), *options]
 
 
 class SandboxOptions(Table):

@@ -79,6 +79,18 @@ def _blocks_of(page: Path) -> Iterator[Block]:
                 yield Block(str(page.relative_to(ROOT)), line, language, token.content)
 
 
+@cache
+def all_spans() -> tuple[Block, ...]:
+    """All code within a line, of all pages."""
+    return tuple(
+        Block(str(page.relative_to(ROOT)), token.map[0] + 1 if token.map else 0, "", child.content)
+        for page in PAGES
+        for token in parser().parse(page.read_text())
+        for child in token.children or ()
+        if child.type == "code_inline"
+    )
+
+
 def blocks_in(*languages: str) -> list[Block]:
     """Return the blocks in some languages."""
     return [block for block in all_blocks() if block.language in languages]

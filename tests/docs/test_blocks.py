@@ -7,6 +7,7 @@ import configparser
 import inspect
 import json
 import os
+import pkgutil
 import re
 import sqlite3
 from collections.abc import Iterable, Mapping
@@ -35,6 +36,7 @@ from tests.docs.blocks import COMMANDS, DOCS, ROOT, Block, all_blocks, blocks_in
 
 LANGUAGES = {"python", "json", "jsonl", "csv", "ini", "yaml", "sql", "text", "dockerfile", *COMMANDS}
 SANDBOX = "ODIROUTER_SANDBOX__"
+CONN_ID = "odirouter_default"
 
 
 def test_each_block_has_a_language_that_a_test_reads() -> None:
@@ -92,7 +94,7 @@ def check_prices(value: Json) -> None:
 
 
 def check_connection(value: Json) -> None:
-    ConnectionSettings.from_connection(Connection(conn_id="odirouter_default", **as_airflow_reads(value)))
+    ConnectionSettings.from_connection(Connection(conn_id=CONN_ID, **as_airflow_reads(value)))
 
 
 def as_airflow_reads(value: Json) -> dict[str, Any]:
@@ -208,6 +210,10 @@ def test_an_option_of_airflow_exists(block: Block) -> None:
     for section in settings.sections():
         for option in settings[section]:
             check_option(section, option)
+    if "secrets" in settings:
+        json.loads(settings["secrets"]["backend_kwargs"])
+        if "hashicorp" not in settings["secrets"]["backend"]:  # which is not installed here
+            pkgutil.resolve_name(settings["secrets"]["backend"])
 
 
 @pytest.mark.parametrize("block", all_blocks(), ids=str)
@@ -221,8 +227,10 @@ def test_environment_variables_are_read_by_something(block: Block) -> None:
 
 @pytest.mark.parametrize("block", blocks_in("yaml"), ids=str)
 def test_yaml_can_be_read(block: Block) -> None:
-    documents = list(yaml.safe_load_all(block.text))
-    assert all(isinstance(document, dict) for document in documents)
+    for document in yaml.safe_load_all(block.text):
+        assert isinstance(document, dict)
+        if CONN_ID in document:
+            check_connection(document[CONN_ID])
 
 
 # --- Connections

@@ -17,7 +17,7 @@ from airflow_provider_odirouter.hooks.connection import ConnectionSettings
 from airflow_provider_odirouter.lifecycle import cleanup
 from airflow_provider_odirouter.sandbox import __main__ as sandbox_command
 from tests.dags.conftest import airflow_db
-from tests.docs.blocks import COMMANDS, ROOT, Block, blocks_in
+from tests.docs.blocks import COMMANDS, ROOT, Block, all_spans, blocks_in
 
 __all__ = ["airflow_db"]
 
@@ -75,7 +75,15 @@ def test_a_block_of_commands_has_one(block: Block) -> None:
     assert list(commands_of(block))
 
 
-@pytest.mark.parametrize("line", COMMAND_LINES)
+SPANS = [
+    pytest.param(span.text, id=f"{span}-{span.text[:40]}")
+    for span in all_spans()
+    if re.match(r"(\w+=\S* )?(make|odirouter-sandbox|pip install|airflow \w+ \w+ \S+) ", f"{span.text} ")
+    and "…" not in span.text.partition(" ")[2].partition("=")[0]
+]
+
+
+@pytest.mark.parametrize("line", [*COMMAND_LINES, *SPANS])
 def test_a_command_exists_and_takes_these_arguments(line: str) -> None:
     for words in simple_commands(line):
         program, *arguments = words

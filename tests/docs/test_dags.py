@@ -38,7 +38,7 @@ PARSED_ONLY = {
     "publish_product_photo": "it needs an event: see below",
 }
 """Dags that are not run, and why."""
-PAY_NOTHING = {"account_works", "fetch_request", "what_would_it_cost"}
+PAY_NOTHING = {"account_works", "fetch_request", "remove_old_notes", "what_would_it_cost"}
 
 
 @pytest.fixture(scope="session")
