@@ -68,7 +68,7 @@ class SandboxOptions(Table):
         """Read them from the settings' class."""
         options = {name: f"`{option}`" for option, name in _OPTIONS.items()} | {"cancel_supported": "`--no-cancel`"}
         settings = [
-            (f"`{name}`", options.get(name, ""), f"`{_text(field.get_default())}`", (field.description or ""))
+            (f"`{name}`", options.get(name, ""), _default(field.get_default()), (field.description or ""))
             for name, field in SandboxSettings.model_fields.items()
         ]
         return [("setting", "option", "default", "meaning"), *settings]
@@ -87,10 +87,9 @@ def _with_code(text: str) -> str:
     return f"{text[:begin]}`{text[begin:end]}`{text[end:]}"
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, frozenset):
-        return ",".join(sorted(value))
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+def _default(value: Any) -> str:
+    values = sorted(value) if isinstance(value, frozenset) else value if isinstance(value, tuple) else [value]
+    return ", ".join(f"`{one}`" for one in values)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

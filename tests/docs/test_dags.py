@@ -126,6 +126,7 @@ def dags_with(text: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("block", [block], ids=str)
 
 
+@pytest.mark.every_version
 @pytest.mark.usefixtures("poll_at_once", "airflow_db")
 @pytest.mark.parametrize("block", DAGS, ids=str)
 def test_a_dag_runs(block: Block, run_dag: RunDag, sandbox: Sandbox, world: World) -> None:
