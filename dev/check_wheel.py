@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from zipfile import ZipFile
 
-from dev import readme_example
+from dev import doc_example
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "airflow_provider_odirouter"
@@ -53,13 +53,13 @@ def check_installed(wheel: Path, folder: Path) -> None:
     print(next(line for line in listed.splitlines() if "odirouter" in line))
     print(run(programs / "odirouter-sandbox", "--help").splitlines()[0])
     run(python, "-c", f"import {PACKAGE}.operators.image_edit, {PACKAGE}.triggers.request", environment=home)
-    check_readme_example(python, folder / "project")
+    check_doc_example(python, folder / "project")
 
 
-def check_readme_example(python: Path, project: Path) -> None:
-    """Run the test of the README, which finds the pytest plugin by its entry point."""
-    readme_example.write_project(project)
-    environment = readme_example.environment_of(project)
+def check_doc_example(python: Path, project: Path) -> None:
+    """Run the test of the documentation, which finds the pytest plugin by its entry point."""
+    doc_example.write_project(project)
+    environment = doc_example.environment_of(project)
     run(python, "-m", "airflow", "db", "migrate", cwd=project, environment=environment)
     print(run(python, "-m", "pytest", "--strict-markers", cwd=project, environment=environment).splitlines()[-1])
 
