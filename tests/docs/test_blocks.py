@@ -6,10 +6,8 @@ import ast
 import configparser
 import inspect
 import json
-import os
 import pkgutil
 import re
-import sqlite3
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -34,7 +32,7 @@ from airflow_provider_odirouter.sandbox.settings import SandboxSettings
 from airflow_provider_odirouter.sensors.request import OdiRouterRequestSensor
 from tests.docs.blocks import COMMANDS, DOCS, ROOT, Block, all_blocks, blocks_in
 
-LANGUAGES = {"python", "json", "jsonl", "csv", "ini", "yaml", "sql", "text", "dockerfile", *COMMANDS}
+LANGUAGES = {"python", "json", "jsonl", "csv", "ini", "yaml", "text", "dockerfile", *COMMANDS}
 SANDBOX = "ODIROUTER_SANDBOX__"
 CONN_ID = "odirouter_default"
 
@@ -312,15 +310,7 @@ def test_the_table_of_parameters_is_complete_and_has_the_defaults(name: str, ope
             assert str(parameters[parameter].default) == value[1], parameter
 
 
-# --- Queries, and what stands in a log
-
-
-@pytest.mark.usefixtures("airflow_db")
-@pytest.mark.parametrize("block", blocks_in("sql"), ids=str)
-def test_a_query_fits_airflows_tables(block: Block) -> None:
-    with sqlite3.connect(Path(os.environ["AIRFLOW_HOME"]) / "airflow.db") as database:
-        for query in filter(str.strip, block.text.split(";")):
-            database.execute(f"EXPLAIN {query}")
+# --- What stands in a log
 
 
 @cache

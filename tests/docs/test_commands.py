@@ -14,7 +14,7 @@ from airflow.cli.cli_parser import get_parser
 from packaging.requirements import Requirement
 
 from airflow_provider_odirouter.hooks.connection import ConnectionSettings
-from airflow_provider_odirouter.lifecycle import cleanup
+from airflow_provider_odirouter.lifecycle import by_hand, cleanup
 from airflow_provider_odirouter.sandbox import __main__ as sandbox_command
 from tests.dags.conftest import airflow_db
 from tests.docs.blocks import COMMANDS, ROOT, Block, all_spans, blocks_in
@@ -78,7 +78,7 @@ def test_a_block_of_commands_has_one(block: Block) -> None:
 SPANS = [
     pytest.param(span.text, id=f"{span}-{span.text[:40]}")
     for span in all_spans()
-    if re.match(r"(\w+=\S* )?(make|odirouter-sandbox|pip install|airflow \w+ \w+ \S+) ", f"{span.text} ")
+    if re.match(r"(\w+=\S* )?(make|odirouter-\w+|pip install|airflow \w+ \w+ \S+) ", f"{span.text} ")
     and "…" not in span.text.partition(" ")[2].partition("=")[0]
 ]
 
@@ -155,6 +155,10 @@ def check_sandbox(arguments: list[str]) -> None:
     parse(sandbox_command._parser(), arguments)
 
 
+def check_request(arguments: list[str]) -> None:
+    parse(by_hand._parser(), arguments)
+
+
 def check_python(arguments: list[str]) -> None:
     if arguments[:2] == ["-m", "airflow_provider_odirouter.lifecycle.cleanup"]:
         parse(cleanup._parser(), arguments[2:])
@@ -174,6 +178,7 @@ def check_pytest(arguments: list[str]) -> None:
 PROGRAMS: dict[str, Callable[[list[str]], None]] = {
     "airflow": check_airflow,
     "make": check_make,
+    "odirouter-request": check_request,
     "odirouter-sandbox": check_sandbox,
     "pip": check_pip,
     "pytest": check_pytest,
