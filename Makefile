@@ -7,7 +7,7 @@
 # make bench  runs the benchmarks against what a user would pick instead, for about half an hour on an idle
 #             machine; ONLY="parse waiting" runs a part, QUICK=1 sees in a minute whether they run at all
 # make lint   ruff;   make types   mypy;   make format   puts the code into shape
-# make wheel  builds the wheel, and installs it into a clean environment
+# make wheel  builds wheel and sdist, leaves them in dist/, and installs the wheel into a clean environment
 
 PYTHON ?= python3
 export UV_PYTHON_DOWNLOADS := never

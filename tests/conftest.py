@@ -15,7 +15,6 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -169,15 +168,6 @@ def base_url(sandbox: Sandbox) -> Iterator[str]:
     """The sandbox on a real socket."""
     with sandbox.serve() as server:
         yield server.base_url
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _a_supervisor_in_name() -> None:
-    """Airflow 3.1.0 imports this name, which only a supervised process has, before it looks into the environment."""
-    from airflow.sdk.execution_time import task_runner
-
-    if version("apache-airflow-core") == "3.1.0":
-        task_runner.SUPERVISOR_COMMS = None
 
 
 @pytest.fixture
