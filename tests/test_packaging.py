@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 from email import message_from_string
 from email.message import Message
 from html.parser import HTMLParser
@@ -13,6 +14,8 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 from readme_renderer import markdown
 
 from airflow_provider_odirouter import __version__
@@ -161,3 +164,18 @@ def test_an_extra_brings_airflows_provider(extra: str, package: str, metadata: M
     required = [line for line in metadata.get_all("Requires-Dist", []) if f"extra == '{extra}'" in line]
     [line] = required
     assert line.startswith(f"{package}>=")
+
+
+def test_the_lowest_versions_that_are_promised_are_those_that_are_tested() -> None:
+    """By ``make test AIRFLOW=lowest``. Google's and Microsoft's stores are in no test."""
+    pinned = dict(
+        line.split("==")
+        for line in (ROOT / "dev/constraints/airflow-lowest.txt").read_text().splitlines()
+        if not line.startswith("#")
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    promised = [Requirement(line) for line in (*project["dependencies"], *extras["s3"], *extras["openlineage"])]
+    assert len(promised) >= 10
+    for requirement in promised:
+        assert Version(pinned[requirement.name]) == Version(str(requirement.specifier).removeprefix(">="))
