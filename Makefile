@@ -1,4 +1,5 @@
-# make demo   sets up everything, runs an example Dag in a real Airflow against the sandbox, and shows the pictures
+# make demo   sets up everything, runs an example Dag in a real Airflow against the sandbox, and shows the pictures;
+#             WHAT=photo (default), batch, chain or review; KEEP=1 leaves Airflow's UI open; dev/demo says what else
 # make test   sets up everything and runs the tests; AIRFLOW=3.1.8 or 3.2.2 runs those that need Airflow on an older
 #             one, AIRFLOW=lowest on the lowest versions of all that we promise; COVERAGE=1 measures the branches
 # make e2e    runs the tests on a running Airflow with PostgreSQL and Chromium, which it installs if need be (Debian);
@@ -28,7 +29,8 @@ IN_VENV := $(VENV)/bin
 override PROMPT := $(value PROMPT)
 override IMAGE := $(value IMAGE)
 override OUTPUT := $(value OUTPUT)
-export PROMPT IMAGE OUTPUT
+override WHAT := $(value WHAT)
+export PROMPT IMAGE OUTPUT WHAT
 
 .PHONY: demo test e2e bench lint types format wheel clean
 .DEFAULT_GOAL := test
