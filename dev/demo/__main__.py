@@ -54,7 +54,7 @@ def demonstrate(options: Options) -> int:
     if options.prompt:
         conf["prompt"] = options.prompt
     timeline = Timeline()
-    timeline.print(f"This is {example.title}: the Dag {example.dag_id} with")
+    timeline.print(f"{example.title}. The params of the Dag {example.dag_id} are:")
     for name, value in conf.items():
         timeline.print(f"  {name}: {json.dumps(value, ensure_ascii=False)}")
     if options.keep:

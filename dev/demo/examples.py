@@ -38,7 +38,7 @@ class Photo(Example):
     """One edit of one photograph."""
 
     dag_id = "odirouter_edit_photo"
-    title = "one edit of one photograph"
+    title = "One edit of one photograph"
 
     def conf(self, image: Path | None) -> JsonObject:
         if image:
@@ -56,7 +56,7 @@ class Batch(Example):
     """All photographs of a folder, in one task."""
 
     dag_id = "odirouter_edit_batch"
-    title = "a batch: all photographs of a folder, in one task"
+    title = "A batch: all photographs of a folder, in one task"
     takes_prompt = False
     takes_folder = True
 
@@ -73,7 +73,7 @@ class Chain(Example):
     """Two edits, one after the other."""
 
     dag_id = "odirouter_edit_chain"
-    title = "a chain: the second edit takes the manifest of the first"
+    title = "A chain: the second edit takes the manifest of the first"
     takes_prompt = False
 
     def conf(self, image: Path | None) -> JsonObject:
@@ -89,7 +89,7 @@ class Review(Example):
     """A person looks at the pictures before they are published."""
 
     dag_id = "odirouter_review"
-    title = "a review: a person looks at the pictures before they are published"
+    title = "A review: a person looks at the pictures before they are published"
     note = "With more light, please"
 
     def __init__(self) -> None:
