@@ -1,14 +1,15 @@
-# make demo   sets up everything, runs an example Dag in a real Airflow against the sandbox, and shows the pictures
-# make test   sets up everything and runs the tests; AIRFLOW=3.1.8 or 3.2.2 runs those that need
-#             Airflow on an older one, COVERAGE=1 measures the branches
+# make demo   sets up everything, runs an example Dag in a real Airflow against the sandbox, and shows the pictures;
+#             WHAT=photo (default), batch, chain or review; KEEP=1 leaves Airflow's UI open; dev/demo says what else
+# make test   sets up everything and runs the tests; AIRFLOW=3.1.8 or 3.2.2 runs those that need Airflow on an older
+#             one, AIRFLOW=lowest on the lowest versions of all that we promise; COVERAGE=1 measures the branches
 # make e2e    runs the tests on a running Airflow with PostgreSQL and Chromium, which it installs if need be (Debian);
-#             AIRFLOW=3.1.8 or 3.2.2 runs a chosen part of them on an older one, KEEP=1 leaves Airflow's home with all
+#             AIRFLOW=3.1.8, 3.2.2 or lowest runs a chosen part of them there, KEEP=1 leaves Airflow's home with all
 #             logs, SCREENSHOTS=docs/images renews the documentation's pictures of the gallery
 # make bench  runs the benchmarks against what a user would pick instead, for about half an hour on an idle
 #             machine; ONLY="parse waiting" runs a part, QUICK=1 sees in a minute whether they run at all
 # make lint   ruff;   make types   mypy;   make format   puts the code into shape
 # make docs   builds the documentation into docs/_build/html: a warning is an error
-# make wheel  builds the wheel, and installs it into a clean environment
+# make wheel  builds wheel and sdist, leaves them in dist/, and installs the wheel into a clean environment
 
 PYTHON ?= python3
 export UV_PYTHON_DOWNLOADS := never
@@ -29,7 +30,8 @@ IN_VENV := $(VENV)/bin
 override PROMPT := $(value PROMPT)
 override IMAGE := $(value IMAGE)
 override OUTPUT := $(value OUTPUT)
-export PROMPT IMAGE OUTPUT
+override WHAT := $(value WHAT)
+export PROMPT IMAGE OUTPUT WHAT
 
 .PHONY: demo test e2e bench lint types format docs wheel clean
 .DEFAULT_GOAL := test
@@ -86,9 +88,10 @@ clean:
 	UV_PROJECT_ENVIRONMENT=.venv-bench .venv-bench/bin/uv sync --frozen --quiet --no-group docs --group bench --compile-bytecode
 	@touch $@
 
+# The constraints name Airflow's own version, too.
 .venv-airflow-%/.ready: pyproject.toml dev/constraints/airflow-%.txt
 	$(PYTHON) -m venv .venv-airflow-$*
 	.venv-airflow-$*/bin/python -m pip install --quiet --disable-pip-version-check uv
 	.venv-airflow-$*/bin/uv pip install --quiet --compile-bytecode --python .venv-airflow-$*/bin/python \
-		--constraints dev/constraints/airflow-$*.txt apache-airflow==$* --editable . --group dev
+		--constraints dev/constraints/airflow-$*.txt --editable . --group dev
 	@touch $@

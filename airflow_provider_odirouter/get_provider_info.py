@@ -7,6 +7,11 @@ from typing import Any
 from airflow_provider_odirouter import __version__
 
 INTEGRATION = "OdiRouter"
+RAW_FILES = "https://raw.githubusercontent.com/airflow-provider-odirouter/airflow-provider-odirouter"
+HOW_TO_GUIDES = ("edit-pictures", "batches", "review", "sensor", "other-models")
+
+MAX_TIMEOUT = 3600
+"""Seconds for one call, which a connection can set."""
 
 CONNECTION_TYPE: dict[str, Any] = {
     "connection-type": "odirouter",
@@ -23,8 +28,9 @@ CONNECTION_TYPE: dict[str, Any] = {
     "conn-fields": {
         "timeout": {
             "label": "Timeout",
-            "description": "Seconds for one call. Default: 60.",
-            "schema": {"type": ["number", "null"]},
+            "description": "Seconds for one call, at most 3600. Default: 60.",
+            # `minimum` is for the form, which knows no limit that is excluded itself.
+            "schema": {"type": ["number", "null"], "minimum": 0, "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT},
         },
         "verify": {
             "label": "Verify TLS",
@@ -80,7 +86,14 @@ def get_provider_info() -> dict[str, Any]:
         "description": "Edit images through `OdiRouter's <https://odirouter.ai>`__ queue.",
         "versions": [__version__],
         "integrations": [
-            {"integration-name": INTEGRATION, "external-doc-url": "https://odirouter.ai", "tags": ["service"]}
+            {
+                "integration-name": INTEGRATION,
+                "external-doc-url": "https://odirouter.ai",
+                # A URL: a path would be one of Airflow's own documentation.
+                "logo": f"{RAW_FILES}/v{__version__}/docs/_static/logo.svg",
+                "how-to-guide": [f"/docs/how-to/{guide}.md" for guide in HOW_TO_GUIDES],
+                "tags": ["ai", "generative-ai", "service"],
+            }
         ],
         "hooks": [{"integration-name": INTEGRATION, "python-modules": [f"{package}.hooks.odirouter"]}],
         "triggers": [

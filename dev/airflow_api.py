@@ -108,6 +108,15 @@ class AirflowApi:
                 return None
             raise
 
+    def required_action(self, dag_id: str, run_id: str, task_id: str) -> JsonObject:
+        """What a task asks a person: `subject`, `options`, `params` and more."""
+        return self._call("GET", f"{_run_path(dag_id, run_id)}/taskInstances/{quote(task_id)}/-1/hitlDetails")
+
+    def answer(self, dag_id: str, run_id: str, task_id: str, option: str, values: JsonObject) -> None:
+        """Answer what a task asks, as a person would in the UI."""
+        path = f"{_run_path(dag_id, run_id)}/taskInstances/{quote(task_id)}/-1/hitlDetails"
+        self._call("PATCH", path, json={"chosen_options": [option], "params_input": values})
+
     def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int, map_index: int) -> list[JsonObject]:
         """The lines that a try logged, also in the triggerer: `event`, and mostly `timestamp` and `level`."""
         path = f"{_run_path(dag_id, run_id)}/taskInstances/{quote(task_id)}/logs/{try_number}"

@@ -1,21 +1,35 @@
-"""Build the wheel, check its contents, and install it into a clean environment."""
+"""`make wheel`: build what is published, leave it in `dist/`, and check it as PyPI and a user do.
+
+tests/test_packaging.py says what has to be in it.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from zipfile import ZipFile
 
 from dev import doc_example
 
 ROOT = Path(__file__).parents[1]
+DIST = ROOT / "dist"
 PACKAGE = "airflow_provider_odirouter"
 UV = Path(sys.executable).with_name("uv")
+
+OFFERED_DAGS = """
+from airflow.dag_processing.bundles.manager import DagBundlesManager
+from airflow.dag_processing.dagbag import DagBag
+
+bundle = DagBundlesManager().get_bundle("airflow-provider-odirouter-example-dags")
+bag = DagBag(dag_folder=bundle.path, bundle_path=bundle.path)
+assert not bag.import_errors, bag.import_errors
+print("Airflow offers the examples:", *sorted(bag.dags))
+"""
 
 
 def run(*command: str | Path, cwd: Path = ROOT, environment: Mapping[str, str] = MappingProxyType({})) -> str:
@@ -27,17 +41,20 @@ def run(*command: str | Path, cwd: Path = ROOT, environment: Mapping[str, str] =
     return done.stdout
 
 
-def check_contents(wheel: Path) -> None:
-    """Exit unless the wheel holds exactly the tracked files of the package and its metadata."""
-    tracked = run("git", "ls-files", PACKAGE).split()
-    with ZipFile(wheel) as archive:
-        names = set(archive.namelist())
-    metadata = {name for name in names if name.split("/")[0].endswith(".dist-info")}
-    if names - metadata != set(tracked):
-        sys.exit(f"the wheel and the repository differ: {sorted((names - metadata) ^ set(tracked))}")
-    if not {"LICENSE", "entry_points.txt", "METADATA"} <= {Path(name).name for name in metadata}:
-        sys.exit(f"the wheel's metadata is incomplete: {sorted(metadata)}")
-    print(f"{wheel.name}: {len(names)} files, {wheel.stat().st_size:,} bytes")
+def build() -> Path:
+    """Build the sdist, and the wheel from it; return the wheel."""
+    shutil.rmtree(DIST, ignore_errors=True)
+    run(UV, "build", "--quiet", "--out-dir", DIST)
+    [wheel] = DIST.glob("*.whl")
+    return wheel
+
+
+def check_metadata() -> None:
+    """Ask PyPI's own client whether it would upload this."""
+    files = sorted(path for path in DIST.iterdir() if path.suffix in {".whl", ".gz"})
+    run(sys.executable, "-m", "twine", "check", "--strict", *files)
+    for file in files:
+        print(f"{file.relative_to(ROOT)}: {file.stat().st_size:,} bytes")
 
 
 def check_installed(wheel: Path, folder: Path) -> None:
@@ -53,6 +70,8 @@ def check_installed(wheel: Path, folder: Path) -> None:
     print(next(line for line in listed.splitlines() if "odirouter" in line))
     print(run(programs / "odirouter-sandbox", "--help").splitlines()[0])
     run(python, "-c", f"import {PACKAGE}.operators.image_edit, {PACKAGE}.triggers.request", environment=home)
+    with_examples = home | {"AIRFLOW__CORE__LOAD_EXAMPLES": "True"}
+    print(run(python, "-c", OFFERED_DAGS, cwd=folder, environment=with_examples).splitlines()[-1])
     check_doc_example(python, folder / "project")
 
 
@@ -65,12 +84,10 @@ def check_doc_example(python: Path, project: Path) -> None:
 
 
 def main() -> None:
+    wheel = build()
+    check_metadata()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        run(UV, "build", "--quiet", "--wheel", "--out-dir", folder)
-        [wheel] = folder.glob("*.whl")
-        check_contents(wheel)
-        check_installed(wheel, folder)
+        check_installed(wheel, Path(name))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from airflow_provider_odirouter.operators.image_edit_batch import OdiRouterImage
 with DAG(
     "odirouter_edit_batch",
     schedule=None,
+    tags=["example", "odirouter"],
     doc_md="""
     ### Edit all photographs of a folder
 

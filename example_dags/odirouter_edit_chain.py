@@ -9,6 +9,7 @@ from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOp
 with DAG(
     "odirouter_edit_chain",
     schedule=None,
+    tags=["example", "odirouter"],
     doc_md="""
     ### Cut out, then put on a new background
 

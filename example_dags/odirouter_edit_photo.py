@@ -9,6 +9,7 @@ from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOp
 with DAG(
     "odirouter_edit_photo",
     schedule=None,
+    tags=["example", "odirouter"],
     doc_md="""
     ### Edit a photograph
 

@@ -7,6 +7,7 @@ from airflow.sdk import DAG, Param, task
 with DAG(
     "odirouter_edit_products",
     schedule=None,
+    tags=["example", "odirouter"],
     doc_md="""
     ### Edit a photograph of every product
 

@@ -13,6 +13,7 @@ from airflow_provider_odirouter.operators.review import OdiRouterReviewOperator
 with DAG(
     "odirouter_review",
     schedule=None,
+    tags=["example", "odirouter"],
     doc_md="""
     ### Edit, look, publish
 

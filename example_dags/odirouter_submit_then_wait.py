@@ -10,6 +10,7 @@ from airflow_provider_odirouter.sensors.request import OdiRouterRequestSensor
 with DAG(
     "odirouter_submit_then_wait",
     schedule=None,
+    tags=["example", "odirouter"],
     doc_md="""
     ### Submit early, wait late
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import entry_points, version
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from airflow_provider_odirouter.get_provider_info import get_provider_info
 pytestmark = pytest.mark.every_version
 
 NAME = "airflow-provider-odirouter"
+ROOT = Path(__file__).parents[1]
 
 
 Airflow = Callable[..., str]
@@ -69,6 +71,16 @@ def modules_in(info: Any) -> list[str]:
 
 def _modules(key: str, value: Any) -> list[str]:
     return value if key == "python-modules" else modules_in(value) if isinstance(value, dict | list) else []
+
+
+def test_the_integration_has_tags_a_logo_and_how_to_guides() -> None:
+    [integration] = get_provider_info()["integrations"]
+    assert {"ai", "generative-ai"} <= set(integration["tags"])
+    address, _, logo = integration["logo"].partition(f"/v{airflow_provider_odirouter.__version__}/")
+    assert address == "https://raw.githubusercontent.com/airflow-provider-odirouter/airflow-provider-odirouter"
+    assert len(integration["how-to-guide"]) == 5
+    missing = [path for path in (logo, *integration["how-to-guide"]) if not (ROOT / path.lstrip("/")).is_file()]
+    assert not missing, "the repository has no such files"
 
 
 def test_every_module_that_the_provider_info_names_exists() -> None:

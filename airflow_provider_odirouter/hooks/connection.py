@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies
 
 from airflow_provider_odirouter.errors import ConnectionSettingsError
-from airflow_provider_odirouter.get_provider_info import CONNECTION_TYPE
+from airflow_provider_odirouter.get_provider_info import CONNECTION_TYPE, MAX_TIMEOUT
 from airflow_provider_odirouter.hooks.base_url import base_url_of
 from airflow_provider_odirouter.hooks.proxies import Proxies
 from airflow_provider_odirouter.hooks.tls import tls_context
@@ -180,8 +180,8 @@ def _timeout(connection: Connection, value: object) -> float:
         timeout = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         timeout = 0.0
-    if not 0 < timeout <= 3600:
-        raise _unusable(connection, f"its timeout must be seconds, above 0 and at most 3600, not {value!r}.")
+    if not 0 < timeout <= MAX_TIMEOUT:
+        raise _unusable(connection, f"its timeout must be seconds, above 0 and at most {MAX_TIMEOUT}, not {value!r}.")
     return timeout
 
 

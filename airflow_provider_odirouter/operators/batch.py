@@ -90,7 +90,8 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
         it writes an empty manifest, and returns the summary. ``"fail"``: it fails, and Airflow does not retry.
     :param on_item_failure: ``"continue"`` (default): the task succeeds if at least one edit did. ``"fail"``: it fails
         if at least one edit did, after all have ended.
-    :param deferrable: Wait in the triggerer (default), not on the worker.
+    :param deferrable: Wait in the triggerer (default, whatever ``[operators] default_deferrable`` says), not on the
+        worker.
     :param poll_interval: Seconds between polls of each request. Default: 5; longer if the triggerer has more polls to
         send than ``[odirouter] max_polls_per_second``.
     :param timeout: Seconds from the submit of an edit to the end of the wait for it. Default: 3600.

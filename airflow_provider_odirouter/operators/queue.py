@@ -88,7 +88,9 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
         has the vendor's links, which expire.
     :param storage_conn_id: The Airflow connection of the store, for URLs that do not name one themselves
         (``s3://aws_default@bucket/edited``).
-    :param deferrable: Wait in the triggerer (default), not on the worker.
+    :param deferrable: Wait in the triggerer, not on the worker. The default is true, whatever Airflow's
+        ``[operators] default_deferrable`` says: its own default is false, and then each request would hold a worker for
+        as long as OdiRouter works on it.
     :param wait_for_completion: If false, submit only, and return a manifest without outputs;
         :class:`~airflow_provider_odirouter.sensors.request.OdiRouterRequestSensor` waits elsewhere.
     :param poll_interval: Seconds between polls. Default: 5.

@@ -73,7 +73,8 @@ class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
     :param output_path: Folder for the outputs: a path, or a URL of a store such as ``s3://bucket/edited``. Without it,
         the manifest has the vendor's links, which expire.
     :param storage_conn_id: The Airflow connection of the store, if the URL does not name one itself.
-    :param deferrable: Wait in the triggerer (default). If false, ``mode`` and ``poke_interval`` apply, as usual.
+    :param deferrable: Wait in the triggerer (default, whatever ``[operators] default_deferrable`` says). If false,
+        ``mode`` and ``poke_interval`` apply, as usual.
     :param poll_interval: Seconds between polls. Default: 5 while deferred, else 60.
     :param poke_interval: Airflow's name for ``poll_interval``, also as ``timedelta``.
     :param timeout: Seconds that the sensor waits. Default: 900.

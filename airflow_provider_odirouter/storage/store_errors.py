@@ -36,12 +36,12 @@ from airflow_provider_odirouter.storage.threads import run_in_thread
 
 log = logging.getLogger(__name__)
 
-PACKAGES = {
-    **dict.fromkeys(("s3", "s3a", "s3n"), "apache-airflow-providers-amazon[s3fs]"),
-    **dict.fromkeys(("gs", "gcs"), "apache-airflow-providers-google"),
-    **dict.fromkeys(("abfs", "abfss", "adl"), "apache-airflow-providers-microsoft-azure"),
+EXTRAS = {
+    **dict.fromkeys(("s3", "s3a", "s3n"), "s3"),
+    **dict.fromkeys(("gs", "gcs"), "gcs"),
+    **dict.fromkeys(("abfs", "abfss", "adl"), "azure"),
 }
-"""The package that a scheme needs."""
+"""The extra of this package that brings what a scheme needs."""
 
 STORE_ADVICE = "Check the store and its connection; a retry may succeed."
 LAST_STORE_ADVICE = "Check the store and its connection, then clear the task."
@@ -110,8 +110,9 @@ def describe_error(error: Exception, path: str, storage_conn_id: str | None = No
         return Redactor(secrets_in_path).redact_text(str(error))
     scheme, conn_id = scheme_of(path), connection_of(path, storage_conn_id)
     unknown = isinstance(error, ValueError) and str(error).startswith(_UNKNOWN_SCHEME)
-    if scheme in PACKAGES and (unknown or isinstance(error, ImportError)):
-        return f"{scheme}:// needs a package that is not installed here: pip install '{PACKAGES[scheme]}'"
+    if scheme in EXTRAS and (unknown or isinstance(error, ImportError)):
+        install = f"pip install 'airflow-provider-odirouter[{EXTRAS[scheme]}]'"
+        return f"{scheme}:// needs a package that is not installed here: {install}"
     if unknown:
         return f"no installed Airflow provider supports {scheme}://"
     problem, secrets = None, [*secrets_in_path, *chain.from_iterable(map(secrets_in_url, getproxies().values()))]

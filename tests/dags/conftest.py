@@ -134,12 +134,12 @@ class Run(Outcome):
 def serialize(dag: DAG) -> None:
     """Write a Dag to the database as the Dag processor does, but without a file."""
     try:
-        from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
+        from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
     except ImportError:  # Airflow 3.1
-        from airflow.models.dagbag import BundleDagBag, sync_bag_to_db  # type: ignore[no-redef]
+        from airflow.models.dagbag import DagBag, sync_bag_to_db  # type: ignore[no-redef]
 
     bundle = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
-    bag = BundleDagBag(dag_folder=bundle, bundle_path=bundle)
+    bag = DagBag(dag_folder=bundle, bundle_path=bundle)
     bag.bag_dag(dag)
     sync_bag_to_db(bag, "dags-folder", None)
 

@@ -57,6 +57,7 @@ def test_an_example_is_short_has_a_doc_and_opens_no_connection_at_parse(
     dag = load(file)
     assert dag.dag_id == file.stem
     assert dag.doc_md
+    assert dag.tags == {"example", "odirouter"}
     assert len(file.read_text().splitlines()) <= 60
 
 

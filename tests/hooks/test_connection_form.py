@@ -7,6 +7,7 @@ import inspect
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any
 
@@ -99,6 +100,13 @@ def test_an_extra_field_may_be_left_empty(form: Any, name: str, kinds: set[str])
     assert kinds & set(field["schema"]["type"])
     assert field["description"] or field["schema"].get("description")
     assert field["schema"]["title"] == CONNECTION_TYPE["conn-fields"][name]["label"]
+
+
+@pytest.mark.skipif(version("apache-airflow-core").startswith("3.1."), reason="Airflow 3.1 knows no limits")
+def test_the_browser_gets_the_limits_of_the_timeout(form: Any) -> None:
+    limits = form["extra_fields"]["timeout"]["schema"]
+
+    assert (limits["minimum"], limits["maximum"]) == (0, 3600)
 
 
 def test_airflow_31_finds_the_form_in_the_hooks_own_class() -> None:

@@ -7,11 +7,13 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 from airflow.models.connection import Connection as StoredConnection
 from airflow.sdk import Connection
 
 from airflow_provider_odirouter.errors import ConnectionNotFoundError, ConnectionSettingsError
+from airflow_provider_odirouter.get_provider_info import CONNECTION_TYPE
 from airflow_provider_odirouter.hooks.connection import ConnectionSettings
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 
@@ -155,6 +157,16 @@ class TestTimeout:
     def test_is_refused_if_it_is_invalid(self, value: object) -> None:
         with pytest.raises(ConnectionSettingsError, match="timeout must be seconds, above 0 and at most 3600"):
             settings_of({"timeout": value})
+
+    @pytest.mark.parametrize("seconds", [-1, 0, 0.001, 60, 3600, 3600.5, 1e9])
+    def test_the_form_takes_what_the_hook_takes(self, seconds: float) -> None:
+        schema = CONNECTION_TYPE["conn-fields"]["timeout"]["schema"]
+        try:
+            hook_takes_it = settings_of({"timeout": seconds}).timeout == seconds
+        except ConnectionSettingsError:
+            hook_takes_it = False
+
+        assert jsonschema.Draft7Validator(schema).is_valid(seconds) is hook_takes_it
 
 
 class TestVerify:

@@ -31,11 +31,7 @@ from tests.shown import all_shown, chain_of
 
 IMPATIENT = {"connect_timeout": 1, "read_timeout": 1, "retries": {"max_attempts": 0}}
 """For botocore: it would try for long."""
-PACKAGES = {
-    "s3": "apache-airflow-providers-amazon[s3fs]",
-    "gs": "apache-airflow-providers-google",
-    "abfs": "apache-airflow-providers-microsoft-azure",
-}
+EXTRAS = {"s3": "s3", "gs": "gcs", "abfs": "azure"}
 
 
 def land_in(url: str, *files: bytes, storage_conn_id: str | None = None) -> tuple[LandedOutput, ...]:
@@ -318,6 +314,10 @@ class TestReading:
         )
 
 
+def install(scheme: str) -> str:
+    return f"pip install 'airflow-provider-odirouter[{EXTRAS[scheme]}]'"
+
+
 class TestMissingPackages:
     @pytest.fixture(params=["s3", "gs", "abfs"])
     def scheme(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -328,12 +328,12 @@ class TestMissingPackages:
 
     def test_the_probe_says_what_to_install(self, scheme: str) -> None:
         assert probe_error(f"{scheme}://bucket/out") == (
-            f"{scheme}:// needs a package that is not installed here: pip install '{PACKAGES[scheme]}'"
+            f"{scheme}:// needs a package that is not installed here: {install(scheme)}"
         )
 
     def test_an_input_says_what_to_install(self, scheme: str) -> None:
         assert input_problem(f"{scheme}://bucket/a.png").endswith(
-            f"cannot be read: {scheme}:// needs a package that is not installed here: pip install '{PACKAGES[scheme]}'"
+            f"cannot be read: {scheme}:// needs a package that is not installed here: {install(scheme)}"
         )
 
     def test_a_landing_says_what_to_install(self, scheme: str, paint: Paint) -> None:

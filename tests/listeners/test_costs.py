@@ -45,14 +45,14 @@ PARSE = """
 from airflow.sdk import DAG
 from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
 try:
-    from airflow.dag_processing.dagbag import BundleDagBag
+    from airflow.dag_processing.dagbag import DagBag
 except ImportError:
-    from airflow.models.dagbag import BundleDagBag
+    from airflow.models.dagbag import DagBag
 folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
 with DAG("waits") as dag:
     DateTimeSensorAsync(task_id="wait", target_time="2026-01-01", end_from_trigger=True)
 try:
-    BundleDagBag(dag_folder=folder, bundle_path=folder).bag_dag(dag)
+    DagBag(dag_folder=folder, bundle_path=folder).bag_dag(dag)
     print("PARSED")
 except Exception as error:
     print("REFUSED", error)
