@@ -18,7 +18,6 @@ import yaml
 from airflow.configuration import conf
 from airflow.sdk import Connection
 
-from airflow_provider_odirouter.batch.any_endpoint import AnyEndpointRules
 from airflow_provider_odirouter.batch.image_edits import ImageEditRules
 from airflow_provider_odirouter.batch.input import read_edits
 from airflow_provider_odirouter.get_provider_info import get_provider_info
@@ -160,13 +159,10 @@ def test_a_list_of_edits_can_be_read(block: Block, tmp_path: Path) -> None:
 
 
 def check_list(block: Block, folder: Path | None = None) -> None:
-    rules = ImageEditRules()
     source: Any = documents_in(block.text) if folder is None else str(folder / f"edits.{block.language}")
     if folder:
         Path(source).write_text(block.text)
-    found = read_edits(source, rules)
-    if found.problems:  # A list for another model has other columns.
-        found = read_edits(source, AnyEndpointRules("nano_banana_2", ("image",)))
+    found = read_edits(source, ImageEditRules())
     assert not found.problems
     assert found.edits
     if folder is not None:

@@ -111,6 +111,7 @@ def simple_commands(line: str) -> Iterator[list[str]]:
 
 
 def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
+    parser.allow_abbrev = False
     try:
         return parser.parse_args(arguments)
     except SystemExit as error:
