@@ -4,10 +4,11 @@
 #             one, AIRFLOW=lowest on the lowest versions of all that we promise; COVERAGE=1 measures the branches
 # make e2e    runs the tests on a running Airflow with PostgreSQL and Chromium, which it installs if need be (Debian);
 #             AIRFLOW=3.1.8, 3.2.2 or lowest runs a chosen part of them there, KEEP=1 leaves Airflow's home with all
-#             logs, SCREENSHOTS=docs renews the README's pictures of the gallery
+#             logs, SCREENSHOTS=docs/images renews the documentation's pictures of the gallery
 # make bench  runs the benchmarks against what a user would pick instead, for about half an hour on an idle
 #             machine; ONLY="parse waiting" runs a part, QUICK=1 sees in a minute whether they run at all
 # make lint   ruff;   make types   mypy;   make format   puts the code into shape
+# make docs   builds the documentation into docs/_build/html: a warning is an error
 # make wheel  builds wheel and sdist, leaves them in dist/, and installs the wheel into a clean environment
 
 PYTHON ?= python3
@@ -32,7 +33,7 @@ override OUTPUT := $(value OUTPUT)
 override WHAT := $(value WHAT)
 export PROMPT IMAGE OUTPUT WHAT
 
-.PHONY: demo test e2e bench lint types format wheel clean
+.PHONY: demo test e2e bench lint types format docs wheel clean
 .DEFAULT_GOAL := test
 
 demo: $(READY)
@@ -61,11 +62,17 @@ format: $(READY)
 	$(IN_VENV)/ruff check --fix
 	$(IN_VENV)/ruff format
 
+# From nothing: or a page that did not change keeps a link to one that is gone.
+docs: $(READY)
+	rm -rf docs/_build
+	$(IN_VENV)/sphinx-build --builder html -W -n --keep-going --quiet docs docs/_build/html
+	@$(IN_VENV)/python -m dev.check_site docs/_build/html
+
 wheel: $(READY)
 	$(IN_VENV)/python -m dev.check_wheel
 
 clean:
-	rm -rf .venv .venv-airflow-* .venv-bench benchmarks/results dist demo-output .coverage* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-airflow-* .venv-bench benchmarks/results dist demo-output docs/_build .coverage* .mypy_cache .pytest_cache .ruff_cache
 
 # All environments are compiled at once, or each of many processes would do it for itself.
 .venv/.ready: pyproject.toml uv.lock
@@ -78,7 +85,7 @@ clean:
 .venv-bench/.ready: pyproject.toml uv.lock
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check uv
-	UV_PROJECT_ENVIRONMENT=.venv-bench .venv-bench/bin/uv sync --frozen --quiet --group bench --compile-bytecode
+	UV_PROJECT_ENVIRONMENT=.venv-bench .venv-bench/bin/uv sync --frozen --quiet --no-group docs --group bench --compile-bytecode
 	@touch $@
 
 # The constraints name Airflow's own version, too.

@@ -110,6 +110,11 @@ def is_api_server() -> bool:
     return os.environ.get("_AIRFLOW_PROCESS_CONTEXT") == "server"
 
 
+def find_connections_in_database() -> None:
+    """Let this process, a command outside of all tasks, find connections in Airflow's database, as Airflow's own do."""
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+
+
 def has_supervisor_process() -> bool:
     """Return whether Airflow's supervisor is the parent process: on a worker it is, in ``dag.test()`` it is not."""
     from airflow.sdk.execution_time import task_runner

@@ -1,5 +1,5 @@
 """
-What the provider counts, through Airflow's own metrics (StatsD, Datadog, OpenTelemetry). README has the table.
+What the provider counts, through Airflow's own metrics (StatsD, Datadog, OpenTelemetry): docs/operations/metrics.md.
 
 No metric has a request id, and none can break a task or hold it up: a thread of its own sends them, since Airflow's
 first call looks up a host, reads a file and may wait for both. In the task's thread, that could come between a submit

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from dev import readme_example
+from dev import doc_example
 
 ROOT = Path(__file__).parents[1]
 DIST = ROOT / "dist"
@@ -72,13 +72,13 @@ def check_installed(wheel: Path, folder: Path) -> None:
     run(python, "-c", f"import {PACKAGE}.operators.image_edit, {PACKAGE}.triggers.request", environment=home)
     with_examples = home | {"AIRFLOW__CORE__LOAD_EXAMPLES": "True"}
     print(run(python, "-c", OFFERED_DAGS, cwd=folder, environment=with_examples).splitlines()[-1])
-    check_readme_example(python, folder / "project")
+    check_doc_example(python, folder / "project")
 
 
-def check_readme_example(python: Path, project: Path) -> None:
-    """Run the test of the README, which finds the pytest plugin by its entry point."""
-    readme_example.write_project(project)
-    environment = readme_example.environment_of(project)
+def check_doc_example(python: Path, project: Path) -> None:
+    """Run the test of the documentation, which finds the pytest plugin by its entry point."""
+    doc_example.write_project(project)
+    environment = doc_example.environment_of(project)
     run(python, "-m", "airflow", "db", "migrate", cwd=project, environment=environment)
     print(run(python, "-m", "pytest", "--strict-markers", cwd=project, environment=environment).splitlines()[-1])
 

@@ -15,7 +15,7 @@ import pytest
 
 from airflow_provider_odirouter import testing
 from airflow_provider_odirouter.sandbox.__main__ import main
-from dev import readme_example
+from dev import doc_example
 from tests.build_once import copy_database
 from tests.dags.conftest import airflow_db
 
@@ -211,11 +211,11 @@ def test_the_entry_points_name_the_plugin_and_the_command() -> None:
 
 
 @pytest.mark.every_version
-def test_the_example_of_the_readme_passes(airflow_db: None, tmp_path: Path) -> None:
-    readme_example.write_project(tmp_path)
+def test_the_example_of_the_documentation_passes(airflow_db: None, tmp_path: Path) -> None:
+    doc_example.write_project(tmp_path)
     (tmp_path / "home").mkdir()
     copy_database(Path(os.environ["AIRFLOW_HOME"], "airflow.db"), tmp_path / "home" / "airflow.db")
-    environment = readme_example.environment_of(tmp_path)
+    environment = doc_example.environment_of(tmp_path)
     environment |= {
         "PYTHONPATH": f"{environment['PYTHONPATH']}:{ROOT}",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/home/airflow.db",

@@ -11,7 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 
 from airflow_provider_odirouter.batch.endings import (
@@ -36,7 +36,7 @@ from airflow_provider_odirouter.errors import (
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.lifecycle.cancel import Outcome, cancel_on_worker
 from airflow_provider_odirouter.lifecycle.guard import RequestGuard
-from airflow_provider_odirouter.lifecycle.polling import OVER_AFTER_CANCEL, Wait
+from airflow_provider_odirouter.lifecycle.polling import OVER_AFTER_CANCEL, Wait, deadline_of
 from airflow_provider_odirouter.lifecycle.state import TaskStateStore
 from airflow_provider_odirouter.lifecycle.wait import WorkerLoop, wait_for
 from airflow_provider_odirouter.models import BatchEvent, BatchItem, Phase, RequestEvent
@@ -305,12 +305,11 @@ class Pipeline:
         # A new try waits for the request of an earlier one as long as for its own.
         is_own = item.try_number == self._options.try_number
         since = item.submitted_at if is_own and item.submitted_at else self._began_at
-        deadline = since + timedelta(seconds=self._options.timeout)
         return Wait(
             endpoint=self._options.endpoint,
             request_id=str(item.request_id),
             poll_interval=self._options.poll_interval,
-            deadline=min(deadline, self._options.ends_at or deadline).timestamp(),
+            deadline=deadline_of(since, self._options.timeout, self._options.ends_at).timestamp(),
             cancel_on_timeout=self._options.cancel_on_timeout,
         )
 

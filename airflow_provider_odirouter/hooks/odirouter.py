@@ -72,8 +72,7 @@ class OdiRouterHook(BaseHook):
     itself is at an address that is not public.
 
     Every method raises subclasses of :class:`~airflow_provider_odirouter.errors.OdiRouterError`.
-    :mod:`~airflow_provider_odirouter.protocol` decides which calls are repeated: a submit that may have arrived never
-    is.
+    The package ``protocol`` decides which calls are repeated: a submit that may have arrived never is.
 
     :param odirouter_conn_id: The Airflow connection, of type ``odirouter``: the API key in the password field, the base
         URL in the host field (default: ``https://odirouter.ai/model``), and in the extra ``timeout`` (seconds for one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shlex
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -105,8 +106,8 @@ def cancel_request(hook: OdiRouterHook, endpoint: str, request_id: str, *, cause
 
 
 def cancel_command(conn_id: str, endpoint: str, request_id: str) -> str:
-    """Return the Python call with which a user cancels a request."""
-    return f"OdiRouterHook({conn_id!r}).cancel({endpoint!r}, {request_id!r})"
+    """Return the shell command with which a user cancels a request (``lifecycle/by_hand.py``)."""
+    return shlex.join(["odirouter-request", "cancel", endpoint, request_id, "--conn-id", conn_id])
 
 
 def log_outcomes(

@@ -20,11 +20,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from airflow_provider_odirouter.compat import find_connections_in_database
 from airflow_provider_odirouter.lifecycle.state_files import FORGOTTEN, MAX_BYTES, began_at
 from airflow_provider_odirouter.storage.files import files_below, read, remove, remove_empty_folder
 from airflow_provider_odirouter.storage.paths import quote_path
 from airflow_provider_odirouter.storage.state_folder import FOLDER
-from airflow_provider_odirouter.storage.store_errors import describe_error, open_store
+from airflow_provider_odirouter.storage.store_errors import describe_error, missing_connection, open_store
 from airflow_provider_odirouter.storage.threads import run_parallel, try_in_thread
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :return: Its exit status: 1, if the store does not allow it.
     """
     options = _parser().parse_args(arguments)
+    find_connections_in_database()
+    if problem := missing_connection(options.output_path, options.storage_conn_id):
+        sys.stderr.write(f"{quote_path(options.output_path)} cannot be cleaned up: {problem}.\n")
+        return 1
     before = time.time() - options.older_than_days * DAY
     outcome = try_in_thread(
         lambda: clean_up(

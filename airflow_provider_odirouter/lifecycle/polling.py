@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from airflow_provider_odirouter.errors import (
@@ -92,6 +92,18 @@ class Wait:
     cancel_on_timeout: bool
     submitted_at: float | None = None
     """Epoch seconds; ``None``: another task has submitted the request."""
+
+
+def deadline_of(since: datetime, timeout: float, ends_at: datetime | None) -> datetime:
+    """
+    Return the end of a wait.
+
+    :param since: When it begins to count.
+    :param timeout: Seconds.
+    :param ends_at: The end of the task's ``execution_timeout``, if it has one.
+    """
+    deadline = since + timedelta(seconds=timeout)
+    return min(deadline, ends_at or deadline)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +281,7 @@ def may_be_alive(event: RequestEvent) -> bool:
 
 def _fate(event: RequestEvent, retry: str) -> str:
     """Say what happened to a request when its task stopped waiting, and what a retry does."""
-    by_hand = f"To cancel it by hand: OdiRouterHook(…).cancel({event.endpoint!r}, {event.request_id!r})."
+    by_hand = f"To cancel it by hand: odirouter-request cancel {event.endpoint} {event.request_id}."
     if event.cancel:
         return f"{CANCEL_MEANINGS[event.cancel].sentence}; {retry}."
     if event.cancel_error:

@@ -257,14 +257,6 @@ def final_polls(
     return [event.model_copy(update=crashed) if event.ending is Ending.TIMED_OUT else event for event in events]
 
 
-def compute_deadline(
-    context: Context, execution_timeout: timedelta | None, since: datetime, seconds: float
-) -> datetime:
-    """Return the end of a wait: ``seconds`` after ``since``, or :func:`end_of_execution`, if that is sooner."""
-    end = since + timedelta(seconds=seconds)
-    return min(end, end_of_execution(context, execution_timeout) or end)
-
-
 def end_of_execution(context: Context, execution_timeout: timedelta | None) -> datetime | None:
     """
     Return the end of ``execution_timeout``, if there is one.

@@ -50,7 +50,7 @@ class OdiRouterImageEditOperator(OdiRouterQueueOperator):
     broken rule with its field, and every picture that cannot be used. Local pictures are read on the worker and sent
     with the request. A parameter that is not set is not sent: the server's default applies. ``None``, NaN, a blank text
     and the text ``None`` count as not set. Everything else is as in
-    :class:`OdiRouterQueueOperator`.
+    :class:`~airflow_provider_odirouter.operators.queue.OdiRouterQueueOperator`.
 
     :param prompt: What to do, 1 to 32,000 characters.
     :param images: The pictures to edit, 1 to 16: ``http(s)`` URLs, paths, URLs of stores such as ``s3://bucket/cup.png``,

@@ -373,9 +373,11 @@ class OdiRouterQueueOperator(OdiRouterSubmittingTask, BaseOperator):
 
     def _wait_for(self, context: Context, request: Submitted) -> Wait:
         """Return the wait for a request, with this try's ``timeout``, also if an earlier try has submitted it."""
-        from airflow_provider_odirouter.lifecycle.wait import compute_deadline
+        from airflow_provider_odirouter.lifecycle.polling import deadline_of
+        from airflow_provider_odirouter.lifecycle.wait import end_of_execution
 
-        deadline = compute_deadline(context, self.execution_timeout, datetime.now(UTC), self.timeout)
+        ends_at = end_of_execution(context, self.execution_timeout)
+        deadline = deadline_of(datetime.now(UTC), self.timeout, ends_at)
         return self.make_wait(request.request_id, deadline, submitted_at=request.submitted_at.timestamp())
 
     def _publish(

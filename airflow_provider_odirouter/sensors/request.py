@@ -140,7 +140,8 @@ class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Wait, and return the manifest."""
         from airflow_provider_odirouter.images import landing
-        from airflow_provider_odirouter.lifecycle.wait import compute_deadline
+        from airflow_provider_odirouter.lifecycle.polling import deadline_of
+        from airflow_provider_odirouter.lifecycle.wait import end_of_execution
         from airflow_provider_odirouter.xcoms import RequestRecord, push_request
 
         with self._sensor_errors(context, soft_fail=False):
@@ -148,7 +149,8 @@ class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
             if self.output_path is not None:
                 landing.probe(self.output_path, self.storage_conn_id)
             waiting_since = self._first_poke(context) or datetime.now(UTC)
-            deadline = compute_deadline(context, self.execution_timeout, waiting_since, self.timeout)
+            ends_at = end_of_execution(context, self.execution_timeout)
+            deadline = deadline_of(waiting_since, self.timeout, ends_at)
             record = RequestRecord(
                 request_id=self.request_id,
                 endpoint=self.endpoint,
@@ -258,6 +260,7 @@ class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
         from airflow_provider_odirouter.lifecycle.finish import finish
         from airflow_provider_odirouter.operators import lineage
 
+        self.hook.metrics.ended(event)
         self._manifest = finish(
             context,
             self.hook,
@@ -280,6 +283,7 @@ class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
 
         :param soft_fail: Whether ``soft_fail`` counts: not for parameters that cannot be used.
         """
+        from airflow_provider_odirouter import metrics
         from airflow_provider_odirouter.compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
         from airflow_provider_odirouter.errors import OdiRouterError
         from airflow_provider_odirouter.lifecycle.failures import push_failure
@@ -293,6 +297,8 @@ class OdiRouterRequestSensor(OdiRouterTask, BaseSensorOperator):
                 raise
             self.log.warning("%s The task is skipped, as %s says.", error, "soft_fail" if is_soft else "never_fail")
             raise AirflowSkipException("The reason is in the line above.") from None
+        finally:
+            metrics.flush()  # the process may end now
 
     @contextmanager
     def _as_sensor_errors(self) -> Iterator[None]:

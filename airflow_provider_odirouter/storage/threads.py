@@ -80,7 +80,13 @@ def run_parallel(
 
 
 def run_in_thread(job: Callable[[], T], *, seconds: float = math.inf) -> T:
-    """Run one job beside the main thread, and return its result."""
+    """
+    Run one job beside the main thread, and return its result.
+
+    No signal handler interrupts another thread: called there without a limit of time, it runs the job right away.
+    """
+    if seconds == math.inf and threading.current_thread() is not threading.main_thread():
+        return job()
     (result,) = run_parallel([job], seconds=seconds)
     return result
 

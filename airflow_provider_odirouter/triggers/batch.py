@@ -30,7 +30,7 @@ class OdiRouterBatchTrigger(WaitingTrigger):
     :param endpoint: The model.
     :param wait_id: Names these requests; the task has pushed it as an XCom.
     :param deadlines: The requests, and the end of the wait for each, see
-        :func:`~airflow_provider_odirouter.models.batch.pack_deadlines`. They are absolute: a trigger moves between
+        :func:`~airflow_provider_odirouter.models.pack_deadlines`. They are absolute: a trigger moves between
         processes, and its budget must not start again.
     :param poll_interval: Seconds between polls of one request. Default: 5.
     :param cancel_on_kill: Whether the requests are cancelled when their task no longer waits for them. Default: true.

@@ -195,8 +195,8 @@ def test_an_impossible_time_is_refused_by_batch_sensor_and_decorator_too(name: s
 def test_an_endless_execution_timeout_limits_nothing() -> None:
     now = datetime.now(UTC)
     context: Any = {"ti": SimpleNamespace(start_date=now)}
-    assert wait.compute_deadline(context, timedelta.max, now, 60.0) == now + timedelta(seconds=60)
-    assert wait.compute_deadline(context, timedelta(seconds=5), now, 60.0) == now + timedelta(seconds=5)
+    assert wait.end_of_execution(context, timedelta.max) is None
+    assert wait.end_of_execution(context, timedelta(seconds=5)) == now + timedelta(seconds=5)
 
 
 OWN: dict[str, list[Any]] = {

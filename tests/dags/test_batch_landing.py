@@ -16,7 +16,7 @@ from airflow_provider_odirouter.protocol import Action, retries
 from airflow_provider_odirouter.sandbox import JournalEntry, Sandbox
 from airflow_provider_odirouter.storage import files, threads
 from tests.conftest import ConfigureAt, Listener, actions, spent
-from tests.dags.batches import FIVE, THREE, batch, landed, manifest, phases, prompts
+from tests.dags.batches import FIVE, THREE, batch, landed, manifest, phases, prompts, submits
 from tests.dags.conftest import RunDag, anywhere, clear
 
 pytestmark = pytest.mark.usefixtures("poll_at_once")
@@ -83,6 +83,33 @@ def test_after_a_store_was_away_only_cancelled_requests_are_paid_again(
     assert run.state == "success"
     assert spent(sandbox) == (5, 2)
     assert [request.error_type for request in sandbox.requests] == ["CANCELED"] * 2 + [None] * 3
+
+
+def test_a_disk_that_fills_up_while_requests_run_pays_for_none_of_them_twice(
+    run_dag: RunDag, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, full = files._write_local, threading.Event()
+
+    def write_unless_full(source: Any, path: Path, **arguments: Any) -> None:
+        if sandbox.paid == 2:
+            full.set()
+        if full.is_set():
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(source, path, **arguments)
+
+    def free(_: object) -> None:
+        monkeypatch.setattr(files, "_write_local", write)
+        sandbox.configure(run_seconds=0)
+
+    monkeypatch.setattr(files, "_write_local", write_unless_full)
+    sandbox.configure(run_seconds=60)
+    run = run_dag(batch(THREE, tmp_path, on_retry_callback=free))
+    assert run.state == "success"
+    assert "No space left on device" in run.error
+    # The disk knows the first request, and only the intent of the second one: no retry could wait for that.
+    assert [request.error_type for request in sandbox.requests] == ["CANCELED"] * 2 + [None] * 3
+    assert sorted(submits(sandbox)) == ["Blue", "Green", "Green", "Red", "Red"]
+    assert len(landed(tmp_path)) == 3
 
 
 @pytest.mark.parametrize("retries", [0, 1])

@@ -264,13 +264,13 @@ def test_a_task_killed_just_before_it_defers_cancels_its_request(
     run_dag: RunDag, sandbox: Sandbox, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sandbox.configure(run_seconds=60)
-    deadline = wait.compute_deadline
+    end_of_execution = wait.end_of_execution
 
     def kill_first(*arguments: Any) -> Any:
         kill_task()
-        return deadline(*arguments)
+        return end_of_execution(*arguments)
 
-    monkeypatch.setattr(wait, "compute_deadline", kill_first)
+    monkeypatch.setattr(wait, "end_of_execution", kill_first)
     run = run_dag(edit(pictures, retries=0, deferrable=True))
     assert run.error == "The task was killed."
     assert actions(sandbox) == ["submit", "cancel"]
@@ -300,7 +300,7 @@ def test_a_request_that_cannot_be_cancelled_is_an_error_in_the_log(
     sandbox.configure(run_seconds=60, server_errors=None, fault_actions={"cancel"})
     run = run_dag(edit(pictures, timeout=1, retries=0))
     assert "It could not be cancelled" in run.error
-    assert "To cancel it by hand: OdiRouterHook(…).cancel('gpt_image_1_edit'" in run.error
+    assert "To cancel it by hand: odirouter-request cancel gpt_image_1_edit" in run.error
 
     monkeypatch.setattr(xcoms, "push_request", lambda *_: 1 / 0)
     run_dag(edit(pictures, retries=0))

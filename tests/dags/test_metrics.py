@@ -20,6 +20,7 @@ from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.metrics import Metrics
 from airflow_provider_odirouter.models import Spending
 from airflow_provider_odirouter.sandbox import Sandbox
+from airflow_provider_odirouter.sensors.request import OdiRouterRequestSensor
 from airflow_provider_odirouter.triggers.request import OdiRouterRequestTrigger
 from tests.conftest import ConfigureAt
 from tests.dags.batches import THREE, batch
@@ -194,6 +195,30 @@ def test_a_batch_counts_the_same(
     assert sums[f"ends,ending=succeeded,{ENDPOINT}"] == 2
     assert sums[f"outputs,{ENDPOINT}"] == 2
     assert server.names()["wait_duration"] == 3
+
+
+@anywhere
+def test_a_sensor_counts_the_ends_of_its_waits_and_what_it_lands(
+    deferrable: bool, run_dag: RunDag, statsd: Setup, pictures: Path, tmp_path: Path
+) -> None:
+    server = statsd()
+    dag = edit(pictures, wait_for_completion=False)
+    submit: Any = dag.get_task("edit")
+    with dag:
+        OdiRouterRequestSensor(
+            task_id="wait",
+            request_id=submit.output["request_id"],
+            output_path=str(tmp_path),
+            poll_interval=0.1,
+            deferrable=deferrable,
+        )
+    run = run_dag(dag)
+    assert run.state == "success", run.errors
+    sums = server.sums()
+    assert (sums[f"ends,ending=succeeded,{ENDPOINT}"], sums[f"outputs,{ENDPOINT}"]) == (1, 1)
+    [of_end] = [line for line in server.lines() if ".ends," in line]
+    assert "dag_id=edit" in of_end
+    assert "task_id=wait" in of_end
 
 
 def test_the_tasks_own_threads_send_nothing(

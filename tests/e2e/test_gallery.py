@@ -46,7 +46,7 @@ def visitor(airflow: LocalAirflow) -> Iterator[Visitor]:
 
 @pytest.fixture(scope="module")
 def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where screenshots go: SCREENSHOTS=docs renews those of the README."""
+    """Where screenshots go: SCREENSHOTS=docs/images renews those of the documentation."""
     return Path(os.environ.get("SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
 
 

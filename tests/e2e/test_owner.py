@@ -81,6 +81,10 @@ def lands(trial: Trial) -> bool:
     return bool(pictures(trial))
 
 
+def only_lands(trial: Trial) -> bool:
+    return trial.sandbox.paid == FEWER and waits(trial) and lands(trial)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def struck(trials: dict[str, Trial]) -> Struck:
     """Strike each worker at its moment, so that Airflow misses all of them at the same time."""
@@ -188,6 +192,21 @@ def test_a_batch_frozen_while_it_submits_and_lands_wakes_when_the_retry_has_ende
     trial: Trial, processes: tuple[int, int]
 ) -> None:
     end_batch(trial)
+    landed = pictures(trial)
+    wake(trial, processes)
+    assert pictures(trial) == landed
+    assert_all_landed(trial.outputs, FEWER)
+
+
+# Four landings at a time, of two seconds each: most of them are left when the last edit is submitted.
+@frozen(only_lands, latency_seconds=0)
+@pytest.mark.run("batch_on_worker", run_seconds=0, latency_seconds=1)
+def test_a_batch_frozen_while_it_only_lands_wakes_when_the_retry_has_ended(
+    trial: Trial, processes: tuple[int, int]
+) -> None:
+    assert len(pictures(trial)) < FEWER
+    trial.wait_until_ended()
+    trial.check(submits=FEWER, cancels=0, ends="success")
     landed = pictures(trial)
     wake(trial, processes)
     assert pictures(trial) == landed

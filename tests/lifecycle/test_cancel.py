@@ -125,7 +125,7 @@ def test_a_process_that_can_open_nothing_says_which_requests_it_could_not_cancel
     assert line.startswith(
         f"Not cancelled ({error}); may still be running without a task, and may be paid: 2 requests a, b."
     )
-    assert line.endswith(f"To cancel by hand: OdiRouterHook({conn_id!r}).cancel({ENDPOINT!r}, 'a')")
+    assert line.endswith(f"To cancel by hand: odirouter-request cancel {ENDPOINT} a --conn-id {conn_id}")
 
 
 def test_a_process_that_no_longer_acts_for_its_task_says_so_and_ends(
@@ -153,7 +153,7 @@ def lines_of(outcomes: dict[str, Outcome]) -> list[tuple[int, str]]:
 
 
 def cancel_command(request_id: str) -> str:
-    return f"To cancel by hand: OdiRouterHook('shop').cancel('gpt_image_1_edit', '{request_id}')"
+    return f"To cancel by hand: odirouter-request cancel gpt_image_1_edit {request_id} --conn-id shop"
 
 
 def test_those_with_the_same_outcome_are_logged_together() -> None:

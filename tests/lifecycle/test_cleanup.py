@@ -18,6 +18,8 @@ from airflow_provider_odirouter.storage.paths import storage_path
 from tests.lifecycle.conftest import INTENT, REQUEST, id_of, note, put
 from tests.object_store import S3
 
+pytestmark = pytest.mark.usefixtures("own_context")
+
 DONE = REQUEST.model_copy(update={"done": True}).model_dump_json()
 ALIVE = REQUEST.model_dump_json()
 
@@ -110,6 +112,13 @@ def test_a_connection_can_be_named(s3: S3) -> None:
     note(s3.url("out", conn_id=s3.conn_id), "done", DONE, days_ago=31)
     assert main([s3.url("out"), "--storage-conn-id", s3.conn_id]) == 0
     assert s3.objects() == {}
+
+
+def test_a_connection_that_airflow_does_not_know_is_an_error_and_no_anonymous_access(
+    s3: S3, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([s3.url("out"), "--storage-conn-id", "unknown"]) == 1
+    assert "cannot be cleaned up: the connection 'unknown' cannot be loaded" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("days", ["0", "-1", "nan", "soon"])

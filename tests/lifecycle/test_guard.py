@@ -335,7 +335,7 @@ def test_a_process_that_is_not_the_owner_cancels_nothing_and_names_the_requests(
     with pytest.raises(type(error)):
         hold(make(), requests, fail)
     assert sandbox.alive == requests.ids
-    assert f"OdiRouterHook('odirouter_default').cancel('{ENDPOINT}', '{requests.ids[-1]}')" in caplog.text
+    assert f"odirouter-request cancel {ENDPOINT} {requests.ids[-1]} --conn-id odirouter_default" in caplog.text
     assert not requests.forgotten
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -40,6 +40,7 @@ from airflow_provider_odirouter.lifecycle.polling import (
     Seen,
     Step,
     Wait,
+    deadline_of,
     error_from_event,
     poll_until_done,
 )
@@ -526,7 +527,7 @@ def begun(wait: Wait = WAIT) -> Generator[Step, Seen, RequestEvent]:
 
 # --- What an event means for the task
 
-BY_HAND = "To cancel it by hand: OdiRouterHook(…).cancel('gpt_image_1_edit', 'mmsu_1')."
+BY_HAND = "To cancel it by hand: odirouter-request cancel gpt_image_1_edit mmsu_1."
 TIMED_OUT = (
     "The request to gpt_image_1_edit did not end before its deadline; "
     "the task stopped waiting at 2027-01-15 08:15:00 UTC. Request: mmsu_1. "
@@ -691,3 +692,14 @@ def test_only_the_services_verdict_on_the_input_is_final(error_type: str | None,
 @pytest.mark.parametrize("ending", [ending for ending in Ending if ending is not Ending.SUCCEEDED])
 def test_every_ending_but_success_is_an_error_of_the_request(ending: Ending) -> None:
     assert isinstance(error_from_event(event(ending)), RequestError)
+
+
+@pytest.mark.parametrize(
+    ("ends_after", "expected"), [(None, 60), (90, 60), (20, 20)], ids=["no end", "a later end", "a sooner end"]
+)
+def test_the_deadline_is_the_timeout_or_the_end_of_the_execution_if_that_is_sooner(
+    ends_after: float | None, expected: float
+) -> None:
+    since = datetime(2026, 1, 1, tzinfo=UTC)
+    ends_at = None if ends_after is None else since + timedelta(seconds=ends_after)
+    assert deadline_of(since, 60.0, ends_at) == since + timedelta(seconds=expected)

@@ -231,7 +231,7 @@ def test_a_request_of_another_input_without_its_connection_is_logged_as_an_error
     assert actions(elsewhere) == ["submit"]
     assert "Not cancelled (" in caplog.text
     assert f"and may be paid: request {request.request_id}." in caplog.text
-    assert f"OdiRouterHook('elsewhere').cancel('{ENDPOINT}', '{request.request_id}')" in caplog.text
+    assert f"odirouter-request cancel {ENDPOINT} {request.request_id} --conn-id elsewhere" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,13 @@ except Exception as error:
     print("REFUSED", error)
 """
 
+IMPORT = """
+from airflow.listeners import hookimpl
+before = set(sys.modules)
+import airflow_provider_odirouter.listeners.marked
+print("IMPORTED", *sorted(set(sys.modules) - before))
+"""
+
 CALL = """
 import threading
 from types import SimpleNamespace
@@ -142,6 +149,12 @@ class OtherTask(BaseOperator):
     def execute(self, context: Any) -> str:
         context["ti"].xcom_push(key="request_id", value="mmsu_1")
         return "done"
+
+
+def test_the_listener_itself_loads_nothing_heavy() -> None:
+    loaded = run_fresh(IMPORT)["IMPORTED"]
+    assert f"{LISTENERS}.marked" in loaded
+    assert [name for name in loaded if name.startswith(HEAVY)] == []
 
 
 @pytest.fixture(scope="module")

@@ -98,7 +98,7 @@ def test_a_missing_connection_is_logged_with_the_call_that_cancels(
     monkeypatch.delenv("AIRFLOW_CONN_ODIROUTER_DEFAULT")
     mark(run)
     assert "Airflow finds no connection 'odirouter_default'" in ours(caplog)
-    assert f"OdiRouterHook('odirouter_default').cancel('gpt_image_1_edit', '{request_id}')" in ours(caplog)
+    assert f"odirouter-request cancel gpt_image_1_edit {request_id} --conn-id odirouter_default" in ours(caplog)
     assert actions(sandbox) == ["submit"]
 
 

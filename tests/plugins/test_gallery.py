@@ -279,8 +279,8 @@ class TestAWaitingRequest:
         assert "not known here" in page
         logs = f"/dags/edit/runs/{quote(run.run.run_id, safe='')}/tasks/edit"
         assert f'href="{logs}" target="_top"' in page
-        call = f"OdiRouterHook('odirouter_default').get_status('gpt_image_1_edit', '{request_id}')"
-        assert f"<code>{call}</code>" in page
+        command = f"odirouter-request status gpt_image_1_edit {request_id} --conn-id odirouter_default"
+        assert f"<code>{command}</code>" in page
         assert "To cancel the request, mark the task as failed." in page
 
     def test_the_page_shows_the_status_that_the_trigger_has_seen_last(

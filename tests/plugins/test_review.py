@@ -227,7 +227,8 @@ def test_a_mapped_review_over_chunks_of_a_batch_and_a_batch_of_what_is_rejected(
     assert run.state == "success", run.errors
     assert run.state_of("review") == ["success"] * 2
     assert [len(request["params"]) for request in person.requests] == [11, 11]
-    assert "cup-3" in person.requests[1]["body"]
+    # Which of the two is asked first is Airflow's choice.
+    assert sorted("cup-3" in request["body"] for request in person.requests) == [False, True]
     assert run.xcom("again")["succeeded"] == 4
 
 

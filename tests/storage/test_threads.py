@@ -149,3 +149,14 @@ def test_a_job_has_its_callers_context_variables() -> None:
     seen.set("the task")
 
     assert run_parallel([seen.get, seen.get]) == ["the task", "the task"]
+
+
+def test_one_job_of_a_job_runs_in_its_own_thread() -> None:
+    inner = partial(run_in_thread, threading.current_thread)
+    thread, inner_thread = run_in_thread(lambda: (threading.current_thread(), inner()))
+    assert inner_thread is thread is not threading.main_thread()
+
+
+def test_a_job_of_a_job_with_a_limit_of_time_is_waited_for_no_longer(release: threading.Event) -> None:
+    with pytest.raises(TooSlowError):
+        run_in_thread(lambda: run_in_thread(release.wait, seconds=0.01))

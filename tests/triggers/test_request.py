@@ -314,7 +314,7 @@ async def test_a_kill_leaves_the_request_alone_if_set_so(
 
 def says_how_to_cancel_by_hand(one: OdiRouterRequestTrigger, capfd: pytest.CaptureFixture[str]) -> bool:
     log = capfd.readouterr().out
-    cancel_command = f"OdiRouterHook('odirouter_default').cancel('gpt_image_1_edit', '{one.request_id}')"
+    cancel_command = f"odirouter-request cancel gpt_image_1_edit {one.request_id} --conn-id odirouter_default"
     return re.search(rf"Not cancelled.*: request {one.request_id}\.", log) is not None and cancel_command in log
 
 

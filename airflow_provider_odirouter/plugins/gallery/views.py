@@ -7,6 +7,7 @@ The template engine escapes every text.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -222,7 +223,9 @@ def _waiting(site: Site, instance: Instance) -> dict[str, Any] | None:
         "is_late": _has_passed(request.deadline),
         "status": status,
         "logs": site.airflow + instance.address_in_airflow,
-        "call": f"OdiRouterHook({conn_id!r}).get_status({request.endpoint!r}, {request.request_id!r})",
+        "command": shlex.join(
+            ["odirouter-request", "status", request.endpoint, request.request_id, "--conn-id", conn_id]
+        ),
         "cancel_on_kill": request.cancel_on_kill,
     }
 

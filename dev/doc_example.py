@@ -1,4 +1,4 @@
-"""The example of the README that tests a Dag, as a project of its own."""
+"""The example of the documentation that tests a Dag, as a project of its own."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "how-to" / "testing.md"
 DAGS = "dags"
 """Airflow's Dags folder, below that of the project."""
 
 
-def write_project(folder: Path) -> None:
+def write_project(folder: Path, page: Path = PAGE) -> None:
     """
-    Write the first Dag of the README, and its test.
+    Write the Dag of a page, and its test.
 
     The Dag's folder ``/data`` is one below the project's, since this user may have no right to make that.
     """
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     [test] = [block for block in blocks if "def test_" in block]
     [dag] = [block for block in blocks if 'DAG("product_photos")' in block]
     photos = folder / "data" / "photos"

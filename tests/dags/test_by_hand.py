@@ -1,0 +1,67 @@
+"""The command ``odirouter-request``, in a shell on a machine of Airflow."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
+from airflow_provider_odirouter.lifecycle import by_hand
+from airflow_provider_odirouter.lifecycle.cancel import cancel_command
+from airflow_provider_odirouter.sandbox import Sandbox
+from tests.dags.conftest import airflow_db
+from tests.dags.test_connection import in_database
+
+__all__ = ["airflow_db", "in_database"]
+
+ENDPOINT = "gpt_image_1_edit"
+UNKNOWN = "mmsu_ffffffffffffffffffffffffffffffff"
+
+
+@pytest.fixture
+def request_id(conn_id: str, sandbox: Sandbox) -> str:
+    """A request that runs."""
+    sandbox.configure(run_seconds=60)
+    parameters = {"prompt": "Blue", "images": ["https://cdn.example.com/cup.png"]}
+    return OdiRouterHook(conn_id).submit(ENDPOINT, parameters).request_id
+
+
+@pytest.mark.every_version
+def test_it_cancels_with_a_connection_of_airflows_database_as_our_log_lines_say(
+    request_id: str, in_database: str, sandbox: Sandbox
+) -> None:
+    program, *arguments = cancel_command(in_database, ENDPOINT, request_id).split()
+    assert program == "odirouter-request"
+    command = [sys.executable, "-W", "ignore", "-m", by_hand.__name__, *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[-1] == f"Request {request_id}: It was cancelled."
+    assert sandbox.alive == []
+
+
+@pytest.fixture
+def own_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the command from making this process one of Airflow's servers."""
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "")
+
+
+@pytest.mark.usefixtures("own_context")
+class TestAnswers:
+    def test_it_says_the_status(self, request_id: str, conn_id: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert by_hand.main(["status", ENDPOINT, request_id, "--conn-id", conn_id]) == 0
+        assert capsys.readouterr().out == f"Request {request_id}: It is IN_PROGRESS.\n"
+
+    def test_it_says_what_became_of_a_cancel(self, conn_id: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert by_hand.main(["cancel", ENDPOINT, UNKNOWN, "--conn-id", conn_id]) == 0
+        assert "OdiRouter does not know it, so there was nothing to cancel" in capsys.readouterr().out
+
+    def test_it_fails_with_the_error(self, conn_id: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert by_hand.main(["status", ENDPOINT, UNKNOWN, "--conn-id", conn_id]) == 1
+        assert UNKNOWN in capsys.readouterr().err
+
+    def test_it_fails_with_the_name_of_a_connection_that_airflow_does_not_know(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert by_hand.main(["status", ENDPOINT, UNKNOWN, "--conn-id", "unknown"]) == 1
+        assert "'unknown'" in capsys.readouterr().err
