@@ -111,8 +111,10 @@ def describe_error(error: Exception, path: str, storage_conn_id: str | None = No
     scheme, conn_id = scheme_of(path), connection_of(path, storage_conn_id)
     unknown = isinstance(error, ValueError) and str(error).startswith(_UNKNOWN_SCHEME)
     if scheme in EXTRAS and (unknown or isinstance(error, ImportError)):
-        install = f"pip install 'airflow-provider-odirouter[{EXTRAS[scheme]}]'"
-        return f"{scheme}:// needs a package that is not installed here: {install}"
+        return (
+            f"{scheme}:// needs a package that is not installed here: "
+            f"pip install 'airflow-provider-odirouter[{EXTRAS[scheme]}]'"
+        )
     if unknown:
         return f"no installed Airflow provider supports {scheme}://"
     problem, secrets = None, [*secrets_in_path, *chain.from_iterable(map(secrets_in_url, getproxies().values()))]

@@ -126,7 +126,9 @@ def targets() -> set[str]:
 
 
 def check_make(arguments: list[str]) -> None:
-    makefile = "\n".join([(ROOT / "Makefile").read_text(), *(path.read_text() for path in (ROOT / "dev").glob("*.py"))])
+    makefile = "\n".join(
+        [(ROOT / "Makefile").read_text(), *(path.read_text() for path in (ROOT / "dev").rglob("*.py"))]
+    )
     makefile += "".join(path.read_text() for path in (ROOT / "tests" / "e2e").glob("*.py"))
     for argument in arguments:
         name, is_variable, _ = argument.partition("=")
