@@ -91,11 +91,11 @@ class Child:
         """Whether the process ended before `stop` or `kill` was called."""
         return self.exit_code is not None and not self._stop_requested
 
-    def stop(self) -> None:
-        """Send the stop signal to the process alone, so that it can stop its own children in order."""
+    def stop(self, number: signal.Signals | None = None) -> None:
+        """Send the stop signal, or another one, to the process alone, so that it can stop its own children in order."""
         self._stop_requested = True
         if self.pid is not None and self._process is not None:
-            self._process.send_signal(self._stop_signal)
+            self._process.send_signal(number or self._stop_signal)
             # A frozen process would not handle the signal.
             self.send_to_all(signal.SIGCONT)
 

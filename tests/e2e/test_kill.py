@@ -6,7 +6,7 @@ import pytest
 
 from tests.e2e.trial import WITHIN, Trial
 
-pytestmark = pytest.mark.every_version
+pytestmark = [pytest.mark.every_version, pytest.mark.on_celery]
 
 
 @pytest.fixture(scope="module", autouse=True)
