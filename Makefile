@@ -2,8 +2,9 @@
 # make test   sets up everything and runs the tests; AIRFLOW=3.1.8 or 3.2.2 runs those that need
 #             Airflow on an older one, COVERAGE=1 measures the branches
 # make e2e    runs the tests on a running Airflow with PostgreSQL and Chromium, which it installs if need be (Debian);
-#             AIRFLOW=3.1.8 or 3.2.2 runs a chosen part of them on an older one, KEEP=1 leaves Airflow's home with all
-#             logs, SCREENSHOTS=docs renews the README's pictures of the gallery
+#             AIRFLOW=3.1.8 or 3.2.2 runs a chosen part of them on an older one, EXECUTOR=celery those for Celery with
+#             Redis on machines that share no folder, KEEP=1 leaves Airflow's home with all logs, SCREENSHOTS=docs
+#             renews the README's pictures of the gallery
 # make bench  runs the benchmarks against what a user would pick instead, for about half an hour on an idle
 #             machine; ONLY="parse waiting" runs a part, QUICK=1 sees in a minute whether they run at all
 # make lint   ruff;   make types   mypy;   make format   puts the code into shape
@@ -20,6 +21,14 @@ VENV := .venv-airflow-$(AIRFLOW)
 PART := -W default -m every_version
 else
 VENV := .venv
+endif
+ifneq ($(filter e2e,$(MAKECMDGOALS)),)
+ifneq ($(filter-out celery,$(EXECUTOR)),)
+$(error EXECUTOR=$(EXECUTOR): it is celery, or is not set)
+endif
+ifneq ($(and $(EXECUTOR),$(AIRFLOW)),)
+$(error EXECUTOR=$(EXECUTOR) runs on the newest Airflow alone, so AIRFLOW=$(AIRFLOW) cannot be set beside it)
+endif
 endif
 READY := $(VENV)/.ready
 IN_VENV := $(VENV)/bin
@@ -43,7 +52,8 @@ test: $(READY)
 e2e: $(READY)
 	@$(IN_VENV)/python -m dev.postgres
 	@$(IN_VENV)/python -m dev.chromium
-	$(IN_VENV)/python -m pytest $(PART) tests/e2e
+	@$(if $(EXECUTOR),$(IN_VENV)/python -m dev.redis)
+	$(IN_VENV)/python -m pytest $(if $(EXECUTOR),-m on_celery,$(PART)) tests/e2e
 
 bench: .venv-bench/.ready
 	@.venv-bench/bin/python -m benchmarks $(if $(QUICK),--quick) $(ONLY)

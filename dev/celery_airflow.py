@@ -109,6 +109,14 @@ class CeleryAirflow(LocalAirflow):
         self._celery.control.add_consumer(QUEUE, destination=[_node(worker) for worker in expected])
         self.wait_for(lambda: self._takers() >= expected, f"{expected} to take tasks")
 
+    def bring_back(self) -> None:
+        """Start the workers again that have ended or that were asked to, and let all take tasks."""
+        for worker in self.workers:
+            if self.components[worker].stop_requested:
+                self.kill(worker)
+                self.restart(worker)
+        self.let_all()
+
     def _prepare(self) -> None:
         super()._prepare()
         names = [name for name in self._commands() if name.startswith(("worker-", "triggerer-"))]

@@ -44,6 +44,7 @@ def test_a_worker_that_dies_while_it_submits_leaves_all_noted_requests_to_the_re
 
 
 @pytest.mark.every_version
+@pytest.mark.on_celery
 @pytest.mark.run("batch")
 def test_a_deferred_batch_that_is_marked_cancels_all_its_requests(trial: Trial) -> None:
     trial.wait_until_watched(requests=EDITS)

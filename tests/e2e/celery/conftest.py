@@ -21,7 +21,4 @@ def airflow(airflow: LocalAirflow) -> CeleryAirflow:
 def _all_take_tasks(airflow: CeleryAirflow) -> Iterator[None]:
     """Whatever a module does to the workers, the next one finds all at work."""
     yield
-    for worker in airflow.workers:
-        if airflow.components[worker].pid is None:
-            airflow.restart(worker)
-    airflow.let_all()
+    airflow.bring_back()

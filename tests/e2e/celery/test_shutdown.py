@@ -3,42 +3,43 @@
 from __future__ import annotations
 
 import signal
-from functools import partial
 
 import pytest
 
 from dev.celery_airflow import CeleryAirflow
-from tests.e2e.celery.machines import assert_batch_landed, files_of, try_of, worker_of
+from tests.e2e.celery.machines import (
+    OTHER,
+    VICTIM,
+    assert_batch_landed,
+    begin_on_victim,
+    check_retry,
+    files_of,
+    submits,
+    try_of,
+    wait_for_retry,
+    waits,
+    worker_of,
+)
 from tests.e2e.dags.batches import FEWER
 from tests.e2e.trial import Trial
 from tests.object_store import S3
 
 pytestmark = pytest.mark.on_celery
 
-STOPPED, OTHER = "worker-1", "worker-2"
+MOMENTS = {"edit": submits, "batch_of_fewer": submits, "edit_on_worker_with_retry": waits}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def warm_shutdown(airflow: CeleryAirflow, request: pytest.FixtureRequest) -> None:
-    """All begin on one worker, which is asked to stop when one waits, and the others submit."""
-    airflow.let_only(STOPPED)
-    trials: list[Trial] = list(request.getfixturevalue("trials").values())
-    for trial in trials:
-        trial.wait_for(partial(has_begun, trial), "a submit")
-    assert {worker_of(airflow, trial) for trial in trials} == {STOPPED}
-    airflow.components[STOPPED].stop()
+    """All begin on one worker, which is asked to stop while some submit and others wait."""
+    airflow.let_only(VICTIM)
+    begin_on_victim(airflow, request.getfixturevalue("trials"), MOMENTS)
+    airflow.components[VICTIM].stop()
     airflow.let_all([OTHER])
-    airflow.wait_for(lambda: "Warm shutdown" in airflow.logs(STOPPED), "the worker to begin to stop")
 
 
-def has_begun(trial: Trial) -> bool:
-    return trial.sandbox.paid > 0
-
-
-@pytest.mark.run("edit", latency_seconds=5)
-def test_an_edit_under_way_at_a_warm_shutdown_defers_and_ends_normally(
-    trial: Trial, airflow: CeleryAirflow, bucket: S3
-) -> None:
+@pytest.mark.run("edit", latency_seconds=10)
+def test_a_warm_shutdown_lets_an_edit_defer_that_submits(trial: Trial, airflow: CeleryAirflow, bucket: S3) -> None:
     trial.wait_until_watched()
     trial.let_requests_end()
     check(trial, submits=1)
@@ -46,41 +47,36 @@ def test_an_edit_under_way_at_a_warm_shutdown_defers_and_ends_normally(
     assert len(files_of(trial, bucket)) == 1
 
 
-@pytest.mark.run("batch_of_fewer", latency_seconds=2)
-def test_a_batch_under_way_at_a_warm_shutdown_submits_all_defers_and_ends_normally(
-    trial: Trial, airflow: CeleryAirflow, bucket: S3
-) -> None:
+@pytest.mark.run("batch_of_fewer", latency_seconds=3)
+def test_a_warm_shutdown_lets_a_batch_submit_all_and_defer(trial: Trial, airflow: CeleryAirflow, bucket: S3) -> None:
     trial.wait_until_watched(requests=FEWER)
     trial.let_requests_end()
     check(trial, submits=FEWER)
     assert worker_of(airflow, trial) == OTHER
-    assert_batch_landed(trial, bucket, FEWER)
+    assert_batch_landed(trial, bucket)
 
 
 @pytest.mark.run("edit_on_worker_with_retry")
 def test_a_warm_shutdown_lets_an_edit_end_that_waits_on_the_worker(
     trial: Trial, airflow: CeleryAirflow, bucket: S3
 ) -> None:
-    trial.wait_until_watched()
-    assert airflow.components[STOPPED].exit_code is None
+    assert airflow.components[VICTIM].exit_code is None
     trial.let_requests_end()
     check(trial, submits=1)
-    assert worker_of(airflow, trial) == STOPPED
+    assert worker_of(airflow, trial) == VICTIM
     assert len(files_of(trial, bucket)) == 1
 
 
+# The last one: whatever still runs on the worker is lost.
 @pytest.mark.run("edit_on_worker_with_retry")
 def test_a_cold_shutdown_leaves_an_edit_that_waits_on_the_worker_to_another(
     trial: Trial, airflow: CeleryAirflow, bucket: S3
 ) -> None:
-    trial.wait_until_watched()
-    # Last in this module: whatever still runs there is lost.
-    airflow.components[STOPPED].stop(signal.SIGQUIT)
-    trial.wait_for(lambda: try_of(trial) == 2, "the retry")
+    assert airflow.components[VICTIM].exit_code is None
+    airflow.components[VICTIM].stop(signal.SIGQUIT)
+    wait_for_retry(trial)
     trial.let_requests_end()
-    trial.check(submits=1, cancels=0, ends="success")
-    assert worker_of(airflow, trial) == OTHER
-    assert airflow.components[STOPPED].exit_code is not None
+    check_retry(trial, airflow, submits=1)
     assert len(files_of(trial, bucket)) == 1
 
 
