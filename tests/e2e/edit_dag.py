@@ -10,7 +10,9 @@ from airflow.sdk import DAG
 
 from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
 
-PICTURE = Path(__file__).parents[1] / "pictures" / "rocket.jpg"
+PROJECT = Path(__file__).parents[2]
+"""Where this module lies; the Dags themselves are copied to other machines."""
+PICTURE = PROJECT / "tests" / "pictures" / "rocket.jpg"
 
 
 def edit_dag(

@@ -33,9 +33,12 @@ MOMENTS = {"edit": submits, "batch_of_fewer": submits, "edit_on_worker_with_retr
 def warm_shutdown(airflow: CeleryAirflow, request: pytest.FixtureRequest) -> None:
     """All begin on one worker, which is asked to stop while some submit and others wait."""
     airflow.let_only(VICTIM)
-    begin_on_victim(airflow, request.getfixturevalue("trials"), MOMENTS)
+    trials: dict[str, Trial] = request.getfixturevalue("trials")
+    begin_on_victim(airflow, trials, MOMENTS)
     airflow.components[VICTIM].stop()
     airflow.let_all([OTHER])
+    for trial in trials.values():
+        trial.sandbox.configure(latency_seconds=0)
 
 
 @pytest.mark.run("edit", latency_seconds=10)
