@@ -3,8 +3,8 @@
 #             Airflow on an older one, COVERAGE=1 measures the branches
 # make e2e    runs the tests on a running Airflow with PostgreSQL and Chromium, which it installs if need be (Debian);
 #             AIRFLOW=3.1.8 or 3.2.2 runs a chosen part of them on an older one, EXECUTOR=celery those for Celery with
-#             Redis on machines that share no folder, KEEP=1 leaves Airflow's home with all logs, SCREENSHOTS=docs
-#             renews the README's pictures of the gallery
+#             Redis on machines that share no folder (CHOSEN=1 the part of them that CI runs), KEEP=1 leaves Airflow's
+#             home with all logs, SCREENSHOTS=docs renews the README's pictures of the gallery
 # make bench  runs the benchmarks against what a user would pick instead, for about half an hour on an idle
 #             machine; ONLY="parse waiting" runs a part, QUICK=1 sees in a minute whether they run at all
 # make lint   ruff;   make types   mypy;   make format   puts the code into shape
@@ -31,6 +31,7 @@ $(error EXECUTOR=$(EXECUTOR) runs on the newest Airflow alone, so AIRFLOW=$(AIRF
 endif
 endif
 READY := $(VENV)/.ready
+CELERY_PART := on_celery$(if $(CHOSEN), and chosen)
 IN_VENV := $(VENV)/bin
 
 # Make would take a $ in them for its own.
@@ -53,7 +54,7 @@ e2e: $(READY)
 	@$(IN_VENV)/python -m dev.postgres
 	@$(IN_VENV)/python -m dev.chromium
 	@$(if $(EXECUTOR),$(IN_VENV)/python -m dev.redis)
-	$(IN_VENV)/python -m pytest $(if $(EXECUTOR),-m on_celery,$(PART)) tests/e2e
+	$(IN_VENV)/python -m pytest $(if $(EXECUTOR),-m "$(CELERY_PART)",$(PART)) tests/e2e
 
 bench: .venv-bench/.ready
 	@.venv-bench/bin/python -m benchmarks $(if $(QUICK),--quick) $(ONLY)

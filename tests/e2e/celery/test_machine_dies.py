@@ -24,7 +24,7 @@ from tests.e2e.dags.batches import FEWER
 from tests.e2e.trial import Trial
 from tests.object_store import S3
 
-pytestmark = pytest.mark.on_celery
+pytestmark = [pytest.mark.on_celery, pytest.mark.chosen]
 
 SUBMIT = frozenset({"submit"})
 MOMENTS = {

@@ -11,7 +11,7 @@ from dev.celery_airflow import CeleryAirflow
 from tests.conftest import PICTURES
 from tests.object_store import S3
 
-pytestmark = pytest.mark.on_celery
+pytestmark = [pytest.mark.on_celery, pytest.mark.chosen]
 
 DAG_ID = "odirouter_review"
 IMAGES = ("coffee.png", "small.png")

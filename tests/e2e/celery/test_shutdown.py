@@ -24,7 +24,7 @@ from tests.e2e.dags.batches import FEWER
 from tests.e2e.trial import Trial
 from tests.object_store import S3
 
-pytestmark = pytest.mark.on_celery
+pytestmark = [pytest.mark.on_celery, pytest.mark.chosen]
 
 MOMENTS = {"edit": submits, "batch_of_fewer": submits, "edit_on_worker_with_retry": waits}
 
@@ -37,6 +37,7 @@ def warm_shutdown(airflow: CeleryAirflow, request: pytest.FixtureRequest) -> Non
     begin_on_victim(airflow, trials, MOMENTS)
     airflow.components[VICTIM].stop()
     airflow.let_all([OTHER])
+    airflow.wait_for(lambda: "Warm shutdown" in airflow.logs(VICTIM), "the worker to begin to stop")
     for trial in trials.values():
         trial.sandbox.configure(latency_seconds=0)
 
