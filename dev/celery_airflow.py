@@ -11,7 +11,7 @@ the database, Redis and the network; workers do not even know the database, but 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -97,25 +97,24 @@ class CeleryAirflow(LocalAirflow):
         return worker
 
     def let_only(self, worker: str) -> None:
-        """Let one worker alone take tasks; the others go on with those that they have."""
-        self._celery.control.add_consumer(QUEUE, destination=[_node(worker)])
+        """Let one worker alone take tasks; the others go on with those that they have. All must be alive."""
         others = [other for other in self.workers if other != worker]
         self._celery.control.cancel_consumer(QUEUE, destination=[_node(other) for other in others])
-        self.wait_for(lambda: self._takers() == {worker}, f"{worker} alone to take tasks")
+        expected = {name: name == worker for name in self.workers}
+        self.wait_for(lambda: self._who_takes_tasks() == expected, f"{worker} alone to take tasks")
 
-    def let_all(self, workers: Iterable[str] = ()) -> None:
-        """Let all workers take tasks, or these."""
-        expected = set(workers or self.workers)
-        self._celery.control.add_consumer(QUEUE, destination=[_node(worker) for worker in expected])
-        self.wait_for(lambda: self._takers() >= expected, f"{expected} to take tasks")
+    def let(self, *workers: str) -> None:
+        """Let these workers take tasks."""
+        self._celery.control.add_consumer(QUEUE, destination=[_node(worker) for worker in workers])
+        self.wait_for(lambda: self._take_tasks(*workers), f"{' and '.join(workers)} to take tasks")
 
     def bring_back(self) -> None:
-        """Start the workers again that have ended or that were asked to, and let all take tasks."""
+        """Start again each worker that was killed or asked to stop, and let all take tasks."""
         for worker in self.workers:
             if self.components[worker].stop_requested:
                 self.kill(worker)
                 self.restart(worker)
-        self.let_all()
+        self.let(*self.workers)
 
     def _prepare(self) -> None:
         super()._prepare()
@@ -124,7 +123,7 @@ class CeleryAirflow(LocalAirflow):
             machine = Machine(f"127.0.0.{number}", self.home / "machines" / name)
             machine.prepare(self._dags_folder)
             self._machines[name] = machine
-            settings = machine.settings(self._settings)
+            settings = self._settings_of(name)
             log_server = LogServer(settings.log_folder, host=machine.address, port=settings.log_server_port)
             self._running.callback(log_server.close)
         self._running.callback(self._celery.close)
@@ -134,24 +133,33 @@ class CeleryAirflow(LocalAirflow):
         workers = {name: ["celery", "worker", "--celery-hostname", name, *options] for name in self.workers}
         return super()._commands() | workers
 
+    def _settings_of(self, component: str) -> Settings:
+        settings = super()._settings_of(component)
+        machine = self._machines.get(component)
+        return machine.settings(settings) if machine else settings
+
     def _environment_of(self, component: str) -> dict[str, str]:
         environment = super()._environment_of(component)
         if machine := self._machines.get(component):
-            environment |= machine.settings(self._settings).environment(self._caller_environment) | machine.variables()
+            environment |= machine.variables()
         if component in self.workers:
             del environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
         return environment
 
     def _is_healthy(self, component: str, since: datetime) -> bool:
-        return component in self._takers() if component in self.workers else super()._is_healthy(component, since)
+        return self._take_tasks(component) if component in self.workers else super()._is_healthy(component, since)
 
     def _is_ready(self) -> bool:
-        return super()._is_ready() and self._takers() == set(self.workers)
+        return super()._is_ready() and self._take_tasks(*self.workers)
 
-    def _takers(self) -> set[str]:
-        """The workers that take tasks from the queue."""
+    def _take_tasks(self, *workers: str) -> bool:
+        answers = self._who_takes_tasks()
+        return all(answers.get(worker) for worker in workers)
+
+    def _who_takes_tasks(self) -> dict[str, bool]:
+        """Say of each worker that answers whether it takes tasks from the queue."""
         answers = self._celery.control.inspect(timeout=ANSWER_TIMEOUT).active_queues() or {}
-        return {node.partition("@")[2] for node, queues in answers.items() if queues}
+        return {node.partition("@")[2]: bool(queues) for node, queues in answers.items()}
 
 
 def _node(worker: str) -> str:

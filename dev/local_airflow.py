@@ -243,9 +243,12 @@ class LocalAirflow:
             commands[f"triggerer-{number}"] = ["triggerer", "--skip-serve-logs"]
         return commands
 
+    def _settings_of(self, component: str) -> Settings:  # noqa: ARG002 - of one machine, all have the same
+        return self._settings
+
     def _environment_of(self, component: str) -> dict[str, str]:
         # Airflow stores the user's name with each job, so this tells one triggerer from another.
-        return {**self._settings.environment(self._caller_environment), "LOGNAME": component}
+        return {**self._settings_of(component).environment(self._caller_environment), "LOGNAME": component}
 
     def _migrate(self, deadline: float) -> None:
         migration = self._child("db-migrate", ["db", "migrate"])

@@ -29,7 +29,7 @@ DAGS = Path(__file__).parent / "dags"
 EXECUTOR = os.environ.get("EXECUTOR", "")
 CELERY = EXECUTOR == "celery"
 VISIBILITY_TIMEOUT = 15
-"""Seconds: so Redis delivers most messages of Celery twice."""
+"""Seconds: Redis delivers the message again of each task that holds a worker for longer."""
 collect_ignore = [] if CELERY else ["celery"]
 
 FIGURES = pytest.StashKey[list[Figure]]()

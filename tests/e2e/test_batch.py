@@ -8,11 +8,10 @@ import pytest
 
 from dev.local_airflow import LocalAirflow
 from tests.e2e.dags.batches import EDITS, assert_all_landed
+from tests.e2e.moments import AT_A_TIME
 from tests.e2e.trial import Trial
 from tests.e2e.workers import kill
 
-AT_A_TIME = 8
-"""Submits, by default."""
 SLOW, SLOWER = 1.0, 2.5
 """Seconds an answer takes, so that a batch is struck in the middle of its submits: one after the other is."""
 

@@ -3,42 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 
 from dev.celery_airflow import CeleryAirflow
 from tests.e2e.dags.batches import FEWER, assert_each_has_one
+from tests.e2e.moments import AT_A_TIME, Moment
 from tests.e2e.trial import Trial
 from tests.object_store import S3
 
 VICTIM, OTHER = "worker-1", "worker-2"
 """The worker that all begin on, and the one that is left."""
-AT_A_TIME = 8
-"""Submits of a batch, by default: as many may be under way when its worker dies."""
-Moment = Callable[[Trial], bool]
-
-
-def submits(trial: Trial) -> bool:
-    """Whether a submit has arrived, whose answer may be under way."""
-    return trial.sandbox.paid > 0
-
-
-def submits_many(trial: Trial) -> bool:
-    return trial.sandbox.paid >= FEWER // 4
-
-
-def has_submitted(trial: Trial) -> bool:
-    return bool(trial.request_id)
-
-
-def waits(trial: Trial) -> bool:
-    requests = trial.witness.requests
-    return bool(requests) and all(request.polls for request in requests)
-
-
-def waits_for_many(trial: Trial) -> bool:
-    return trial.sandbox.paid == FEWER and waits(trial)
 
 
 def begin_on_victim(airflow: CeleryAirflow, trials: Mapping[str, Trial], moments: Mapping[str, Moment]) -> None:

@@ -13,14 +13,10 @@ from tests.e2e.celery.machines import (
     check_batch_retry,
     check_retry,
     files_of,
-    has_submitted,
-    submits,
-    submits_many,
     wait_for_retry,
-    waits,
-    waits_for_many,
 )
 from tests.e2e.dags.batches import FEWER
+from tests.e2e.moments import has_submitted, submits, submits_many, waits, waits_for_many
 from tests.e2e.trial import Trial
 from tests.object_store import S3
 
@@ -43,7 +39,7 @@ def machine_dies(airflow: CeleryAirflow, request: pytest.FixtureRequest) -> None
     trials: dict[str, Trial] = request.getfixturevalue("trials")
     begin_on_victim(airflow, trials, MOMENTS)
     airflow.kill(VICTIM)
-    airflow.let_all([OTHER])
+    airflow.let(OTHER)
     for trial in trials.values():
         trial.sandbox.configure(hang=False, latency_seconds=0)
 

@@ -14,13 +14,12 @@ from tests.e2e.celery.machines import (
     begin_on_victim,
     check_retry,
     files_of,
-    submits,
     try_of,
     wait_for_retry,
-    waits,
     worker_of,
 )
 from tests.e2e.dags.batches import FEWER
+from tests.e2e.moments import submits, waits
 from tests.e2e.trial import Trial
 from tests.object_store import S3
 
@@ -36,7 +35,7 @@ def warm_shutdown(airflow: CeleryAirflow, request: pytest.FixtureRequest) -> Non
     trials: dict[str, Trial] = request.getfixturevalue("trials")
     begin_on_victim(airflow, trials, MOMENTS)
     airflow.components[VICTIM].stop()
-    airflow.let_all([OTHER])
+    airflow.let(OTHER)
     airflow.wait_for(lambda: "Warm shutdown" in airflow.logs(VICTIM), "the worker to begin to stop")
     for trial in trials.values():
         trial.sandbox.configure(latency_seconds=0)

@@ -1,7 +1,7 @@
 """
 The process of Celery's worker alone is killed, as a system out of memory does.
 
-Celery's children end with it. The processes of the tasks do not: nobody has told them, and they are owners no more.
+Celery's children end with it. The processes of the tasks run on, although they own their tasks no more.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from tests.e2e.celery.machines import (
     check_batch_retry,
     check_retry,
     files_of,
-    submits_many,
     wait_for_retry,
-    waits,
 )
+from tests.e2e.moments import submits_many, waits
 from tests.e2e.trial import Trial
 from tests.e2e.workers import is_alive
 from tests.object_store import S3
@@ -39,7 +38,7 @@ def processes(airflow: CeleryAirflow, request: pytest.FixtureRequest) -> dict[st
     begin_on_victim(airflow, trials, MOMENTS)
     found = {name: int(trial.instances[0]["pid"]) for name, trial in trials.items()}
     airflow.components[VICTIM].stop(signal.SIGKILL)
-    airflow.let_all([OTHER])
+    airflow.let(OTHER)
     for trial in trials.values():
         # So slow that no first try would have submitted all when its retry begins.
         trial.sandbox.configure(latency_seconds=12)
