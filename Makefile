@@ -3,8 +3,9 @@
 # make test   sets up everything and runs the tests; AIRFLOW=3.1.8 or 3.2.2 runs those that need Airflow on an older
 #             one, AIRFLOW=lowest on the lowest versions of all that we promise; COVERAGE=1 measures the branches
 # make e2e    runs the tests on a running Airflow with PostgreSQL and Chromium, which it installs if need be (Debian);
-#             AIRFLOW=3.1.8, 3.2.2 or lowest runs a chosen part of them there, KEEP=1 leaves Airflow's home with all
-#             logs, SCREENSHOTS=docs/images renews the documentation's pictures of the gallery
+#             AIRFLOW=3.1.8, 3.2.2 or lowest runs a chosen part of them there, EXECUTOR=celery those for Celery with
+#             Redis on machines that share no folder (CHOSEN=1 the part of them that CI runs), KEEP=1 leaves Airflow's
+#             home with all logs, SCREENSHOTS=docs/images renews the documentation's pictures of the gallery
 # make bench  runs the benchmarks against what a user would pick instead, for about half an hour on an idle
 #             machine; ONLY="parse waiting" runs a part, QUICK=1 sees in a minute whether they run at all
 # make lint   ruff;   make types   mypy;   make format   puts the code into shape
@@ -23,7 +24,16 @@ PART := -W default -m every_version
 else
 VENV := .venv
 endif
+ifneq ($(filter e2e,$(MAKECMDGOALS)),)
+ifneq ($(filter-out celery,$(EXECUTOR)),)
+$(error EXECUTOR=$(EXECUTOR): it is celery, or is not set)
+endif
+ifneq ($(and $(EXECUTOR),$(AIRFLOW)),)
+$(error EXECUTOR=$(EXECUTOR) runs on the newest Airflow alone, so AIRFLOW=$(AIRFLOW) cannot be set beside it)
+endif
+endif
 READY := $(VENV)/.ready
+CELERY_PART := on_celery$(if $(CHOSEN), and chosen)
 IN_VENV := $(VENV)/bin
 
 # Make would take a $ in them for its own.
@@ -46,7 +56,8 @@ test: $(READY)
 e2e: $(READY)
 	@$(IN_VENV)/python -m dev.postgres
 	@$(IN_VENV)/python -m dev.chromium
-	$(IN_VENV)/python -m pytest $(PART) tests/e2e
+	@$(if $(EXECUTOR),$(IN_VENV)/python -m dev.redis)
+	$(IN_VENV)/python -m pytest $(if $(EXECUTOR),-m "$(CELERY_PART)",$(PART)) tests/e2e
 
 bench: .venv-bench/.ready
 	@.venv-bench/bin/python -m benchmarks $(if $(QUICK),--quick) $(ONLY)

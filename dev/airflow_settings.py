@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dev.ports import LOOPBACK
@@ -26,9 +26,17 @@ class Settings:
     url: str
     database_url: str
     log_server_port: int
+    # All components of an Airflow have the same.
+    fernet_key: str = field(default_factory=lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
+    secret_key: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    jwt_secret: str = field(default_factory=lambda: secrets.token_urlsafe(64))
+
+    @property
+    def log_folder(self) -> Path:
+        return self.home / "logs"
 
     def environment(self, caller: Mapping[str, str]) -> dict[str, str]:
-        """The environment of all components, in which `caller` overrides everything else.
+        """The environment of a component, in which `caller` overrides everything else.
 
         AIRFLOW… variables of the developer's shell are left out: they would change what is tested.
         """
@@ -54,7 +62,7 @@ class Settings:
                 "parallelism": 4,
                 # A Dag with a schedule must not start by itself; `trigger_dag` unpauses the Dag that it runs.
                 "dags_are_paused_at_creation": True,
-                "fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+                "fernet_key": self.fernet_key,
                 "auth_manager": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
                 "simple_auth_manager_users": f"{USERNAME}:admin",
                 "simple_auth_manager_passwords_file": self.home / PASSWORDS,
@@ -70,18 +78,18 @@ class Settings:
                 "check_migrations": False,
             },
             "logging": {
-                "base_log_folder": self.home / "logs",
-                "dag_processor_child_process_log_directory": self.home / "logs" / "dag_processor",
+                "base_log_folder": self.log_folder,
+                "dag_processor_child_process_log_directory": self.log_folder / "dag_processor",
                 "colored_console_log": False,
                 "worker_log_server_port": self.log_server_port,
                 "trigger_log_server_port": self.log_server_port,
             },
             "api": {
                 "base_url": self.url,
-                "secret_key": secrets.token_urlsafe(32),
+                "secret_key": self.secret_key,
                 "workers": 1,
             },
-            "api_auth": {"jwt_secret": secrets.token_urlsafe(64)},
+            "api_auth": {"jwt_secret": self.jwt_secret},
             "scheduler": {"scheduler_idle_sleep_time": 0.25},
             "dag_processor": {
                 "refresh_interval": 5,
@@ -101,13 +109,17 @@ class Settings:
         return {"AIRFLOW_HOME": str(self.home), "SCARF_ANALYTICS": "false", "DO_NOT_TRACK": "1"} | options
 
 
-def prepare_home(home: Path) -> str:
-    """Create the folders and files that Airflow reads at its start, and return the admin's password."""
+def prepare_home(home: Path, hostname: str = LOOPBACK) -> None:
+    """Create the folders and files that a component reads at its start."""
     for folder in ("components", "config", "plugins"):
         (home / folder).mkdir(parents=True, exist_ok=True)
     # Airflow has no option for a fixed hostname, only one for a function that returns it.
-    source = f'def hostname() -> str:\n    return "{LOOPBACK}"\n'
+    source = f'def hostname() -> str:\n    return "{hostname}"\n'
     (home / "config" / f"{HOSTNAME_MODULE}.py").write_text(source)
+
+
+def prepare_password(home: Path) -> str:
+    """Make a password for the admin, and return it."""
     password = secrets.token_urlsafe(12)
     passwords = home / PASSWORDS
     passwords.touch(mode=0o600)

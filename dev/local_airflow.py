@@ -24,9 +24,9 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from dev.airflow_api import AirflowApi, JsonObject
-from dev.airflow_settings import USERNAME, Settings, prepare_home
-from dev.empty_log_server import EmptyLogServer
+from dev.airflow_settings import USERNAME, Settings, prepare_home, prepare_password
 from dev.interrupts import delay_signals, raise_on_signals
+from dev.log_server import LogServer
 from dev.ports import LOOPBACK, check_port, free_port
 from dev.processes import Child, stop_all
 
@@ -106,8 +106,8 @@ class LocalAirflow:
     def __enter__(self) -> Self:
         try:
             with delay_signals():
-                environment = self._prepare()
-            self._start(environment)
+                self._prepare()
+            self._start()
         except BaseException:
             self.close()
             raise
@@ -179,15 +179,7 @@ class LocalAirflow:
         """Start a component that has ended, and wait until it is healthy."""
         since = datetime.now(UTC)
         self.components[component].start()
-        kind = JOBS.get(component.rstrip("-0123456789"))
-
-        def is_healthy() -> bool:
-            try:
-                return bool(self.api.count_jobs(kind, since) if kind else self.api.health())
-            except httpx.TransportError:
-                return False
-
-        self.wait_for(is_healthy, f"the {component} to be healthy again", timeout)
+        self.wait_for(lambda: self._is_healthy(component, since), f"the {component} to be healthy again", timeout)
 
     def logs(self, component: str) -> str:
         """All that a component has logged: "api-server", "scheduler", "dag-processor", "triggerer-1", "triggerer-2"."""
@@ -201,8 +193,8 @@ class LocalAirflow:
             found += [f"    {name}: {line}" for line in errors[-lines:]]
         return "\n".join(found)
 
-    def _prepare(self) -> dict[str, str]:
-        """Prepare everything that needs no process; return the environment of the components."""
+    def _prepare(self) -> None:
+        """Prepare everything that needs no process."""
         if self._requested_port:
             check_port(self._requested_port)
         self._running.enter_context(raise_on_signals())
@@ -213,41 +205,53 @@ class LocalAirflow:
         if not self._keep_home:
             self._running.callback(shutil.rmtree, self.home, ignore_errors=True)
         self.home = self.home.resolve()
-        self.password = prepare_home(self.home)
-        log_server = EmptyLogServer()
+        prepare_home(self.home)
+        self.password = prepare_password(self.home)
+        log_server = LogServer()
         self._running.callback(log_server.close)
         self._port = self._requested_port or free_port()
         self.url = f"http://{LOOPBACK}:{self._port}{self._path}"
         self.api = AirflowApi(self.url, self.username, self.password)
         self._running.callback(self.api.close)
         self._running.callback(self._stop)
-        settings = Settings(
+        self._settings = Settings(
             home=self.home,
             dags_folder=self._dags_folder,
             url=self.url,
             database_url=self._database_url or f"sqlite:///{self.home / 'airflow.db'}",
             log_server_port=log_server.port,
         )
-        return settings.environment(self._caller_environment)
 
-    def _start(self, environment: Mapping[str, str]) -> None:
+    def _start(self) -> None:
         deadline = time.monotonic() + self._startup_timeout
         self._started_at = datetime.now(UTC)
         # Started before the migration: it first imports for seconds, and needs no table before the first call.
-        self._child("api-server", ["api-server", "--host", LOOPBACK, "--port", str(self._port)], environment)
-        self._migrate(environment, deadline)
-        self._child("dag-processor", ["dag-processor"], environment)
-        self._child("scheduler", ["scheduler", "--skip-serve-logs"], environment)
-        for number in range(1, self._triggerers + 1):
-            self._child(f"triggerer-{number}", ["triggerer", "--skip-serve-logs"], environment)
+        self._child("api-server", ["api-server", "--host", LOOPBACK, "--port", str(self._port)])
+        self._migrate(deadline)
+        for name, arguments in self._commands().items():
+            self._child(name, arguments)
         try:
             self.wait_for(self._is_ready, "all components to be healthy", deadline - time.monotonic())
         except WaitTimeoutError as error:
             tails = "\n".join(f"{name}:\n{child.tail(15)}" for name, child in self.components.items())
             raise LocalAirflowError(f"Airflow was not ready in time; health: {self._health}\n{tails}") from error
 
-    def _migrate(self, environment: Mapping[str, str], deadline: float) -> None:
-        migration = self._child("db-migrate", ["db", "migrate"], environment)
+    def _commands(self) -> dict[str, list[str]]:
+        """What starts each component that needs the database."""
+        commands = {"dag-processor": ["dag-processor"], "scheduler": ["scheduler", "--skip-serve-logs"]}
+        for number in range(1, self._triggerers + 1):
+            commands[f"triggerer-{number}"] = ["triggerer", "--skip-serve-logs"]
+        return commands
+
+    def _settings_of(self, component: str) -> Settings:  # noqa: ARG002 - of one machine, all have the same
+        return self._settings
+
+    def _environment_of(self, component: str) -> dict[str, str]:
+        # Airflow stores the user's name with each job, so this tells one triggerer from another.
+        return {**self._settings_of(component).environment(self._caller_environment), "LOGNAME": component}
+
+    def _migrate(self, deadline: float) -> None:
+        migration = self._child("db-migrate", ["db", "migrate"])
         while migration.exit_code is None and time.monotonic() < deadline:
             time.sleep(0.05)
         if migration.exit_code != 0:
@@ -255,12 +259,12 @@ class LocalAirflow:
             raise LocalAirflowError(f"airflow db migrate {outcome}. The end of its log:\n{migration.tail()}")
         del self.components[migration.name]
 
-    def _child(self, name: str, arguments: list[str], environment: Mapping[str, str]) -> Child:
+    def _child(self, name: str, arguments: list[str]) -> Child:
         command = [self._python, "-m", "airflow", *arguments]
         log_file = self.home / "components" / f"{name}.log"
-        # Airflow stores the user's name with each job, so this tells one triggerer from another.
-        environment = {**environment, "LOGNAME": name}
-        child = Child(name, command, environment=environment, log_file=log_file, cwd=self.home)
+        environment = self._environment_of(name)
+        home = Path(environment["AIRFLOW_HOME"])
+        child = Child(name, command, environment=environment, log_file=log_file, cwd=home)
         self.components[name] = child
         child.start()
         return child
@@ -273,6 +277,14 @@ class LocalAirflow:
 
     def _stop(self) -> None:
         stop_all(self.components.values(), self._grace)
+
+    def _is_healthy(self, component: str, since: datetime) -> bool:
+        """Whether a component that was started again at that time is healthy."""
+        kind = JOBS.get(component.rstrip("-0123456789"))
+        try:
+            return bool(self.api.count_jobs(kind, since) if kind else self.api.health())
+        except httpx.TransportError:
+            return False
 
     def _is_ready(self) -> bool:
         try:

@@ -48,7 +48,7 @@ class Child:
         self._stop_signal = stop_signal
         self._process: subprocess.Popen[bytes] | None = None
         self._session_ended = False
-        self._stop_requested = False
+        self.stop_requested = False
 
     def start(self) -> None:
         """Start the process, or start it again; the log file is appended to."""
@@ -70,7 +70,7 @@ class Child:
             # For a signal that arrives after the start and before the caller's `with` or `try`.
             atexit.register(self.kill)
             self._session_ended = False
-            self._stop_requested = False
+            self.stop_requested = False
 
     @property
     def pid(self) -> int | None:
@@ -89,19 +89,19 @@ class Child:
     @property
     def died(self) -> bool:
         """Whether the process ended before `stop` or `kill` was called."""
-        return self.exit_code is not None and not self._stop_requested
+        return self.exit_code is not None and not self.stop_requested
 
-    def stop(self) -> None:
-        """Send the stop signal to the process alone, so that it can stop its own children in order."""
-        self._stop_requested = True
+    def stop(self, number: signal.Signals | None = None) -> None:
+        """Send the stop signal, or another one, to the process alone, so that it can stop its own children in order."""
+        self.stop_requested = True
         if self.pid is not None and self._process is not None:
-            self._process.send_signal(self._stop_signal)
+            self._process.send_signal(number or self._stop_signal)
             # A frozen process would not handle the signal.
             self.send_to_all(signal.SIGCONT)
 
     def kill(self) -> None:
         """Send SIGKILL to the whole session."""
-        self._stop_requested = True
+        self.stop_requested = True
         self.send_to_all(signal.SIGKILL)
 
     def send_to_all(self, number: signal.Signals) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ REGION = "eu-central-1"
 @contextmanager
 def serve() -> Iterator[str]:
     """Serve S3 for a while; the value is its endpoint."""
+    # A line for each call would bury what a failed test says.
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:

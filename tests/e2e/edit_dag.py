@@ -10,7 +10,9 @@ from airflow.sdk import DAG
 
 from airflow_provider_odirouter.operators.image_edit import OdiRouterImageEditOperator
 
-PICTURE = Path(__file__).parents[1] / "pictures" / "rocket.jpg"
+PROJECT = Path(__file__).parents[2]
+"""Where this module lies; the Dags themselves are copied to other machines."""
+PICTURE = PROJECT / "tests" / "pictures" / "rocket.jpg"
 
 
 def edit_dag(
@@ -24,7 +26,7 @@ def edit_dag(
     """Make a Dag with the task `edit`, or with so many mapped ones, whose prompts are "Edit 0", "Edit 1" …"""
     settings = {
         "task_id": "edit",
-        "images": [str(PICTURE)],
+        "images": ["{{ params.image }}"],
         "odirouter_conn_id": "{{ params.conn_id }}",
         "output_path": "{{ params.output_path }}",
         "poll_interval": 2.0,
@@ -32,7 +34,10 @@ def edit_dag(
         **settings,
     }
     with DAG(
-        dag_id, params={"conn_id": "", "output_path": ""}, dagrun_timeout=dagrun_timeout, max_active_tasks=100
+        dag_id,
+        params={"conn_id": "", "output_path": "", "image": str(PICTURE)},
+        dagrun_timeout=dagrun_timeout,
+        max_active_tasks=100,
     ) as dag:
         if mapped:
             prompts = [f"Edit {index}" for index in range(mapped)]

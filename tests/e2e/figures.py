@@ -16,6 +16,7 @@ class Figure:
     cancel_calls: int
     seconds_to_cancel: str
     ends: str
+    seconds: str
     remark: str
 
 

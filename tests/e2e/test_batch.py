@@ -8,11 +8,10 @@ import pytest
 
 from dev.local_airflow import LocalAirflow
 from tests.e2e.dags.batches import EDITS, assert_all_landed
+from tests.e2e.moments import AT_A_TIME
 from tests.e2e.trial import Trial
 from tests.e2e.workers import kill
 
-AT_A_TIME = 8
-"""Submits, by default."""
 SLOW, SLOWER = 1.0, 2.5
 """Seconds an answer takes, so that a batch is struck in the middle of its submits: one after the other is."""
 
@@ -44,6 +43,7 @@ def test_a_worker_that_dies_while_it_submits_leaves_all_noted_requests_to_the_re
 
 
 @pytest.mark.every_version
+@pytest.mark.on_celery
 @pytest.mark.run("batch")
 def test_a_deferred_batch_that_is_marked_cancels_all_its_requests(trial: Trial) -> None:
     trial.wait_until_watched(requests=EDITS)

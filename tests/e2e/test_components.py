@@ -22,7 +22,7 @@ def all_watched(trials: dict[str, Trial]) -> None:
 
 @pytest.mark.every_version
 @pytest.mark.run("edit")
-@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("how", ["SIGTERM", pytest.param("SIGKILL", marks=pytest.mark.on_celery)])
 def test_a_triggerer_that_is_ended_and_started_again_costs_nothing(
     trial: Trial, airflow: LocalAirflow, how: str
 ) -> None:

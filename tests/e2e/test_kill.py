@@ -6,7 +6,7 @@ import pytest
 
 from tests.e2e.trial import WITHIN, Trial
 
-pytestmark = pytest.mark.every_version
+pytestmark = [pytest.mark.every_version, pytest.mark.on_celery]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -17,7 +17,7 @@ def all_watched(trials: dict[str, Trial]) -> None:
 
 
 @pytest.mark.run("edit")
-@pytest.mark.parametrize("state", ["failed", "success"])
+@pytest.mark.parametrize("state", [pytest.param("failed", marks=pytest.mark.chosen), "success"])
 def test_a_deferred_task_that_is_marked_cancels_its_request(trial: Trial, state: str) -> None:
     trial.mark_task(state)
 
@@ -53,6 +53,7 @@ def test_a_mapped_task_that_is_marked_cancels_its_own_request_only(trial: Trial)
     trial.check(submits=5, cancels=1, ends="4 success, 1 failed")
 
 
+@pytest.mark.chosen
 @pytest.mark.run("edit")
 def test_a_deferred_task_that_is_cleared_cancels_its_request_and_submits_again(trial: Trial) -> None:
     trial.clear_task()
@@ -65,6 +66,7 @@ def test_a_deferred_task_that_is_cleared_cancels_its_request_and_submits_again(t
     trial.check(submits=2, cancels=1, ends="success")
 
 
+@pytest.mark.chosen
 @pytest.mark.run("edit_on_worker")
 def test_a_task_that_is_killed_while_it_waits_on_a_worker_cancels_its_request(trial: Trial) -> None:
     trial.mark_task("failed")

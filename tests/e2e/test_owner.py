@@ -18,11 +18,10 @@ import pytest
 
 from dev.local_airflow import POLL
 from tests.e2e.dags.batches import FEWER, assert_all_landed
+from tests.e2e.moments import AT_A_TIME, Moment, submits, submits_many, waits, waits_for_many
 from tests.e2e.trial import Trial
 from tests.e2e.workers import is_alive, processes_of, send
 
-AT_A_TIME = 8
-"""Submits of a batch, by default: as many may be under way when it is frozen."""
 PATIENCE = 240.0
 
 
@@ -30,7 +29,7 @@ PATIENCE = 240.0
 class Blow:
     """What happens to a trial's worker, and when."""
 
-    is_time: Callable[[Trial], bool]
+    is_time: Moment
     freezes: bool
     then: dict[str, Any]
     """Settings of the sandbox from then on."""
@@ -43,7 +42,7 @@ Struck = dict[str, tuple[int, int]]
 Test = Callable[..., None]
 
 
-def blow(is_time: Callable[[Trial], bool], *, freezes: bool, **then: Any) -> Callable[[Test], Test]:
+def blow(is_time: Moment, *, freezes: bool, **then: Any) -> Callable[[Test], Test]:
     """Say what happens to the worker of a test's trial."""
 
     def note(test: Test) -> Test:
@@ -57,24 +56,6 @@ frozen = partial(blow, freezes=True)
 """The task's process and its worker are frozen."""
 orphaned = partial(blow, freezes=False)
 """The worker alone is killed."""
-
-
-def submits(trial: Trial) -> bool:
-    """Whether some submits have arrived whose answers have not."""
-    return trial.sandbox.paid >= 1
-
-
-def submits_many(trial: Trial) -> bool:
-    return trial.sandbox.paid >= FEWER // 4
-
-
-def waits(trial: Trial) -> bool:
-    requests = trial.witness.requests
-    return bool(requests) and all(request.polls for request in requests)
-
-
-def waits_for_many(trial: Trial) -> bool:
-    return trial.sandbox.paid == FEWER and waits(trial)
 
 
 def lands(trial: Trial) -> bool:

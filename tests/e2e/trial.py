@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -29,17 +30,26 @@ WITHIN = 5.0
 class Trial:
     """Starts the run when entered, and ends what is left of it at the end.
 
-    `row` names it in the table of figures; `host` is the name of the sandbox's host in Airflow's connection; `settings`
-    are the sandbox's.
+    `row` names it in the table of figures; outputs go to `folder`, unless `conf`, the run's, says otherwise; `host` is
+    the name of the sandbox's host in Airflow's connection; `settings` are the sandbox's.
     """
 
     def __init__(
-        self, row: str, airflow: LocalAirflow, dag_id: str, folder: Path, *, host: str = LOOPBACK, **settings: Any
+        self,
+        row: str,
+        airflow: LocalAirflow,
+        dag_id: str,
+        folder: Path,
+        *,
+        conf: Mapping[str, str] | None = None,
+        host: str = LOOPBACK,
+        **settings: Any,
     ) -> None:
         self.row = row
         self.dag_id = dag_id
         self.run_id = ""
         self.outputs = folder
+        self.conf = {"output_path": str(folder), **(conf or {})}
         self._airflow = airflow
         self._host = host
         self._clock = Clock()
@@ -59,8 +69,7 @@ class Trial:
         self._conn_id = f"sandbox_{self._port}"
         key, host = self.sandbox.settings.api_key, self.base_url.replace(LOOPBACK, self._host)
         self._airflow.api.add_connection(self._conn_id, "odirouter", host=host, password=key)
-        conf = {"conn_id": self._conn_id, "output_path": str(self.outputs)}
-        self.run_id = self._airflow.trigger_dag(self.dag_id, conf)
+        self.run_id = self._airflow.trigger_dag(self.dag_id, {"conn_id": self._conn_id, **self.conf})
         return self
 
     def __exit__(
@@ -183,6 +192,7 @@ class Trial:
             cancel_calls=sum(len(request.cancels) for request in canceled),
             seconds_to_cancel=f"{self._seconds_to_cancel:.1f}" if self._acted_at and canceled else "",
             ends=states_in_words(self.states),
+            seconds=self._seconds,
             remark=remark,
         )
         seen = (self.figure.submits, self.figure.cancels, self.figure.ends)
@@ -205,6 +215,15 @@ class Trial:
     @property
     def _seconds_to_cancel(self) -> float:
         return min(call for request in self.witness.canceled for call in request.cancels) - self._acted_at
+
+    @property
+    def _seconds(self) -> str:
+        """How long the run took."""
+        if self._deleted:
+            return ""
+        run = self._airflow.api.run(self.dag_id, self.run_id)
+        began, ended = (datetime.fromisoformat(run[name]) for name in ("start_date", "end_date"))
+        return f"{(ended - began).total_seconds():.0f}"
 
     def _ids_of_canceled(self) -> set[str]:
         return {request.request_id for request in self.witness.canceled}

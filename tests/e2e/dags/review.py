@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
-from pathlib import Path
 
-dag = runpy.run_path(str(Path(__file__).parents[3] / "example_dags" / "odirouter_review.py"))["dag"]
+from tests.e2e.edit_dag import PROJECT
+
+dag = runpy.run_path(str(PROJECT / "example_dags" / "odirouter_review.py"))["dag"]
