@@ -6,6 +6,7 @@
 #             AIRFLOW=3.1.8, 3.2.2 or lowest runs a chosen part of them there, EXECUTOR=celery those for Celery with
 #             Redis on machines that share no folder (CHOSEN=1 the part of them that CI runs), KEEP=1 leaves Airflow's
 #             home with all logs, SCREENSHOTS=docs/images renews the documentation's pictures of the gallery
+# make tools  installs what make e2e needs (EXECUTOR=celery: Redis, too);   make ready   sets up the environment alone
 # make bench  runs the benchmarks against what a user would pick instead, for about half an hour on an idle
 #             machine; ONLY="parse waiting" runs a part, QUICK=1 sees in a minute whether they run at all
 # make lint   ruff;   make types   mypy;   make format   puts the code into shape
@@ -43,7 +44,7 @@ override OUTPUT := $(value OUTPUT)
 override WHAT := $(value WHAT)
 export PROMPT IMAGE OUTPUT WHAT
 
-.PHONY: demo test e2e bench lint types format docs wheel clean
+.PHONY: demo ready tools test e2e bench lint types format docs wheel clean
 .DEFAULT_GOAL := test
 
 demo: $(READY)
@@ -53,10 +54,14 @@ demo: $(READY)
 test: $(READY)
 	$(IN_VENV)/python -m pytest -n 4 $(PART) $(if $(COVERAGE),--cov --cov-report=term)
 
-e2e: $(READY)
+ready: $(READY)
+
+tools: $(READY)
 	@$(IN_VENV)/python -m dev.postgres
 	@$(IN_VENV)/python -m dev.chromium
 	@$(if $(EXECUTOR),$(IN_VENV)/python -m dev.redis)
+
+e2e: $(READY) tools
 	$(IN_VENV)/python -m pytest $(if $(EXECUTOR),-m "$(CELERY_PART)",$(PART)) tests/e2e
 
 bench: .venv-bench/.ready
