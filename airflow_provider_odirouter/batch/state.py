@@ -16,8 +16,8 @@ from __future__ import annotations
 import logging
 import platform
 import threading
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 from uuid import uuid4
 
 from pydantic import BaseModel
@@ -109,8 +109,10 @@ class BatchStore:
         """Of the files that are read and written: the earlier try's, until this one begins."""
         self._has_begun = False
         """Whether the pointer has named this try's files."""
-        self._items: dict[int, BatchItem] = {}
         self._lines: dict[int, bytes] = {}
+        """Of all edits, as they are in the files."""
+        self._items: dict[int, BatchItem] = {}
+        """Of those that have not landed: of the others, the lines alone need a tenth of the memory."""
         self._unwritten: set[int] = set()
         self._spent_on_others = Spending()
         # A signal handler may interrupt a change in the same thread, and read the edits.
@@ -194,10 +196,9 @@ class BatchStore:
         return {"state": self._folder.path_of(), "max_tries": self._max_tries}
 
     @property
-    def items(self) -> list[BatchItem]:
-        """All edits, in their order."""
-        with self._changing:
-            return list(self._items.values())
+    def items(self) -> Sequence[BatchItem]:
+        """All edits, in their order; each is made when it is read."""
+        return _Items(self.item, len(self._lines))
 
     def spent(self) -> Spending:
         """Return what the task instance has paid for, or may have, in all its tries."""
@@ -206,17 +207,18 @@ class BatchStore:
     def item(self, number: int) -> BatchItem:
         """Return an edit."""
         with self._changing:
-            return self._items[number]
+            item, line = self._items.get(number), self._lines[number]
+        return item or BatchItem.model_validate_json(line)
 
     def of(self, *phases: Phase) -> list[BatchItem]:
-        """Return the edits that are in one of these phases, in their order."""
-        return [item for item in self.items if item.phase in phases]
+        """Return the edits that are in one of these phases, in their order; they are not :attr:`Phase.LANDED`."""
+        with self._changing:
+            return [item for _, item in sorted(self._items.items()) if item.phase in phases]
 
     def stage(self, item: BatchItem) -> None:
         """Take a new state of an edit, which the next save writes: if it is lost, a new try can find it out again."""
         with self._changing:
-            self._items[item.number] = item
-            self._lines[item.number] = _line(item)
+            self._take(item)
             self._unwritten.add(_file_of(item.number))
 
     def save_now(self, item: BatchItem) -> None:
@@ -280,8 +282,16 @@ class BatchStore:
 
     def _hold(self, items: Iterable[BatchItem]) -> None:
         with self._changing:
-            self._items = {item.number: item for item in items}
-            self._lines = {item.number: _line(item) for item in self._items.values()}
+            self._items, self._lines = {}, {}
+            for item in items:
+                self._take(item)
+
+    def _take(self, item: BatchItem) -> None:
+        self._lines[item.number] = _line(item)
+        if item.phase is Phase.LANDED:
+            self._items.pop(item.number, None)
+        else:
+            self._items[item.number] = item
 
     def _content(self, number: int) -> bytes:
         head = _Head(edits=len(self._lines))
@@ -394,6 +404,25 @@ class BatchStore:
 
     def _file_name(self, number: int) -> str:
         return f"{STATE}{self._generation}-{number:03}.jsonl"
+
+
+class _Items(Sequence[BatchItem]):
+    """The edits of a batch, of which those that have landed are read from their lines."""
+
+    def __init__(self, item: Callable[[int], BatchItem], count: int) -> None:
+        self._item = item
+        self._numbers = range(1, count + 1)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> BatchItem: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[BatchItem]: ...
+    def __getitem__(self, index: int | slice) -> BatchItem | Sequence[BatchItem]:
+        numbers = self._numbers[index]
+        return self._item(numbers) if isinstance(numbers, int) else list(map(self._item, numbers))
 
 
 def _pointer_name(ti_id: str) -> str:

@@ -242,6 +242,7 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
                     pipeline.begin(self._plan_resume(planned, saved, pipeline.store), task_store)
                 if not planned:
                     return self._finish_empty(context, pipeline)
+                del planned, saved  # the store has what is needed of them, with less memory
                 log_begin(
                     pipeline.store.items,
                     self._manifest_path(context),

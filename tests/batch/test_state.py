@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -138,8 +139,10 @@ def test_the_state_that_is_saved_is_read(make: Make) -> None:
     ]
     begun(make(), *items)
     batch_store = make()
-    assert batch_store.load(None) == items == batch_store.items
-    assert batch_store.of(Phase.LANDED, Phase.FAILED) == items[4:]
+    assert batch_store.load(None) == items == list(batch_store.items)
+    assert batch_store.of(Phase.SUBMITTED, Phase.FAILED) == [items[2], items[5]]
+    assert batch_store.items[4:] == items[4:]
+    assert batch_store.item(5) == batch_store.items[-2] == items[4]
     assert not batch_store.was_cleared
     assert batch_store.survives_retry
 
@@ -155,8 +158,26 @@ def test_the_state_that_is_saved_in_a_store_is_read(make: Make, s3: S3) -> None:
         f"out/.odirouter/{NAME}/state-00{number}.jsonl" for number in range(3)
     ]
     again = make(s3.url("out"), s3.conn_id)
-    assert again.load(None) == batch_store.items
+    assert again.load(None) == list(batch_store.items)
     assert again.of(Phase.SUCCEEDED) == [batch_store.items[400]]
+
+
+def test_an_edit_that_has_landed_needs_little_more_memory_than_its_line(make: Make, tmp_path: Path) -> None:
+    count = 2000
+    batch_store = begun(make(), *(item(number) for number in range(1, count + 1)))
+    output = LandedOutput(path="/out/a.png", content_type="image/png", width=1, height=2, size_bytes=3, sha256="4")
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(1, count + 1):
+            landed = {"phase": Phase.LANDED, "outputs": (output.model_copy(),), "metadata": {"seed": number}}
+            batch_store.stage(batch_store.item(number).model_copy(update=landed))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    batch_store.save()
+    line = sum(path.stat().st_size for path in tmp_path.rglob("state-*")) / count
+    assert (after - before) / count < 1.5 * line
 
 
 def test_a_store_that_is_down_is_not_taken_for_an_empty_one(make: Make, s3: S3) -> None:
@@ -259,7 +280,7 @@ def test_a_saved_edit_is_in_the_store_and_is_written_in_a_group(
     for thread in threads:
         thread.join()
     assert missing == []
-    assert make().load(None) == batch_store.items
+    assert make().load(None) == list(batch_store.items)
     assert all(one.phase is Phase.SUBMITTED for one in batch_store.items)
     assert len(writes) < 250
 
@@ -317,7 +338,7 @@ def test_an_edit_that_another_thread_could_not_write_does_not_count_as_written(
 def kept(make: Make) -> Iterator[BatchStore]:
     """A batch_store of a batch, of which nothing is lost in the end."""
     batch_store = begun(make(), *[item(number, phase=Phase.SUBMITTED) for number in range(1, 402)])
-    before = batch_store.items
+    before = list(batch_store.items)
     yield batch_store
     assert make().load(None) == before
 
