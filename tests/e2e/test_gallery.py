@@ -85,7 +85,7 @@ def test_the_link_of_a_request_that_waits_opens_its_page(trial: Trial, visitor: 
     expect(page.get_by_text("Waiting for OdiRouter")).to_be_visible()
     # As the trigger has pushed it; the page refreshes by itself.
     expect(page.get_by_text("IN_PROGRESS, first seen")).to_be_visible()
-    expect(page.get_by_text(f"'gpt_image_1_edit', '{trial.request_id}')")).to_be_visible()
+    expect(page.get_by_text(f"odirouter-request status gpt_image_1_edit {trial.request_id}")).to_be_visible()
     page.get_by_role("link", name="The task's log").click()
     expect(page.get_by_text("is IN_PROGRESS")).to_be_visible()
     trial.let_requests_end()
