@@ -78,7 +78,7 @@ format: $(READY)
 	$(IN_VENV)/ruff check --fix
 	$(IN_VENV)/ruff format
 
-# From nothing: or a page that did not change keeps a link to one that is gone.
+# From nothing: or a page that did not change keeps a link to one that was removed.
 docs: $(READY)
 	rm -rf docs/_build
 	$(IN_VENV)/sphinx-build --builder html -W -n --keep-going --quiet docs docs/_build/html

@@ -94,11 +94,6 @@ class AirflowApi:
         body = {"dag_run_id": run_id, "task_ids": [task_id], "only_failed": False, "dry_run": False}
         self._call("POST", f"/dags/{quote(dag_id)}/clearTaskInstances", json=body)
 
-    def respond(self, dag_id: str, run_id: str, task_id: str, option: str, params: JsonObject) -> None:
-        """Answer a task that waits for a person."""
-        body = {"chosen_options": [option], "params_input": params}
-        self._call("PATCH", f"{_run_path(dag_id, run_id)}/taskInstances/{quote(task_id)}/-1/hitlDetails", json=body)
-
     def task_instances(self, dag_id: str, run_id: str) -> list[JsonObject]:
         """The task instances of a run: `task_id`, `map_index`, `state`, `try_number`, `triggerer_job` and more."""
         return self._pages(f"{_run_path(dag_id, run_id)}/taskInstances", "task_instances")

@@ -5,7 +5,7 @@ with Postgres() as postgres, Redis() as redis:
         airflow.trigger_dag("my_dag")
 
 Each worker and each triggerer has an address, a home, a temporary folder and a copy of the Dags of its own. They share
-the database, Redis and the network; workers do not even know the database, but Celery's results.
+Redis, the network and the database, in which workers know the tables of Celery's results alone.
 """
 
 from __future__ import annotations
@@ -142,6 +142,9 @@ class CeleryAirflow(LocalAirflow):
         environment = super()._environment_of(component)
         if machine := self._machines.get(component):
             environment |= machine.variables()
+        for name in ("NO_PROXY", "no_proxy"):
+            # The API server reads a task's log from the machine that ran it.
+            environment[name] = ",".join([environment[name], *(one.address for one in self._machines.values())])
         if component in self.workers:
             del environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
         return environment

@@ -33,6 +33,8 @@ set -e
 policy=/usr/sbin/policy-rc.d
 if ! test -e "$policy"; then
     trap 'rm -f "$policy"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
     printf '#!/bin/sh\\nexit 101\\n' > "$policy"
     chmod +x "$policy"
 fi

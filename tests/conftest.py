@@ -93,6 +93,12 @@ def _one_public_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield
 
 
+@pytest.fixture
+def own_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep a command that runs in this process from making it one of Airflow's servers."""
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "")
+
+
 @lru_cache(64)
 def paint(order: tuple[Any, ...], options: frozenset[tuple[str, Any]], *file_options: Any) -> PictureFile:
     """Make a picture as the sandbox does."""

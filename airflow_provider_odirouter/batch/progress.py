@@ -72,19 +72,19 @@ class BatchProgress:
 
     def line(self, items: Sequence[BatchItem]) -> str:
         """Return how many edits are where, and how long the rest takes if it goes on like this."""
-        phases = Counter(item.phase for item in items)
-        failed = sum(item.error is not None for item in items)
+        # Once: each edit that has landed is made from its line.
+        phases = Counter("failed" if item.error is not None else item.phase for item in items)
         counts = {
-            "failed": failed,
-            "running": sum(item.is_alive and not item.error for item in items),
-            "to land": sum(item.phase is Phase.SUCCEEDED and not item.error for item in items),
+            "failed": phases["failed"],
+            "running": phases[Phase.SUBMITTED],
+            "to land": phases[Phase.SUCCEEDED],
             "to submit": phases[Phase.PLANNED] + phases[Phase.SUBMITTING],
         }
         text = ", ".join(
             [f"{phases[Phase.LANDED]:,}/{len(items):,} landed"]
             + [f"{count:,} {name}" for name, count in counts.items() if count or name == "failed"]
         )
-        ended = _count_ended(items)
+        ended = phases[Phase.LANDED] + phases["failed"]
         rate = (ended - self._ended_before) / max(self._clock() - self._began, 1.0)
         left = len(items) - ended
         return f"{text}; about {in_words(left / rate)} left" if left and rate else text

@@ -55,7 +55,15 @@ def make_record(
     :param deadline: The end of the longest wait in the trigger.
     :param manifest: Its path, once it is written.
     """
-    items, spent = store.items, store.spent()
+    waiting = landed = failed = edits = 0
+    submitted_at: datetime | None = None
+    for item in store.items:  # once: each edit that has landed is made from its line
+        edits += 1
+        waiting += item.is_alive and not item.error
+        landed += item.phase is Phase.LANDED
+        failed += bool(item.error)
+        submitted_at = min(filter(None, (submitted_at, item.submitted_at)), default=None)
+    spent = store.spent()
     return BatchRecord(
         endpoint=endpoint,
         odirouter_conn_id=odirouter_conn_id,
@@ -63,13 +71,13 @@ def make_record(
         output_path=without_password(output_path if "://" in output_path else portable_path(storage_path(output_path))),
         storage_conn_id=storage_conn_id,
         name=name_of_files(context),
-        edits=len(items),
-        waiting=sum(item.is_alive and not item.error for item in items),
-        landed=sum(item.phase is Phase.LANDED for item in items),
-        failed=sum(bool(item.error) for item in items),
+        edits=edits,
+        waiting=waiting,
+        landed=landed,
+        failed=failed,
         submits=spent.submits,
         cost=spent.cost,
-        submitted_at=min((item.submitted_at for item in items if item.submitted_at), default=None),
+        submitted_at=submitted_at,
         deferred_at=deferred_at,
         deadline=deadline,
         manifest=manifest,

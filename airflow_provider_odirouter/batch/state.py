@@ -281,10 +281,10 @@ class BatchStore:
         raise NotOwnerError(f"This process no longer acts for its task: {why}.")
 
     def _hold(self, items: Iterable[BatchItem]) -> None:
-        with self._changing:
-            self._items, self._lines = {}, {}
-            for item in items:
-                self._take(item)
+        items = list(items)
+        lines = {item.number: _line(item) for item in items}
+        # At once: a signal handler that interrupts this must find all requests that may be alive.
+        self._lines, self._items = lines, {item.number: item for item in items if item.phase is not Phase.LANDED}
 
     def _take(self, item: BatchItem) -> None:
         self._lines[item.number] = _line(item)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -128,7 +129,12 @@ class CurrentSettings:
             yield
         except AirflowNotFoundException:
             # From None: Airflow's own error says the same.
-            raise ConnectionNotFoundError(f"Airflow finds no connection {self._conn_id!r}.") from None
+            what = f"Airflow finds no connection {self._conn_id!r}."
+            if (variable := f"AIRFLOW_CONN_{self._conn_id.upper()}") in os.environ:
+                what += (
+                    f" The variable {variable} is set, but Airflow cannot read it: percent-encode special characters."
+                )
+            raise ConnectionNotFoundError(what) from None
 
 
 def _may_try_another_key(error: AuthenticationError, tried: Sequence[ConnectionSettings]) -> bool:

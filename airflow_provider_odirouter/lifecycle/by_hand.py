@@ -20,27 +20,35 @@ from airflow_provider_odirouter.compat import find_connections_in_database
 from airflow_provider_odirouter.errors import OdiRouterError
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.lifecycle.polling import CANCEL_MEANINGS
+from airflow_provider_odirouter.models import CancelOutcome
+
+
+ENDED = frozenset({CancelOutcome.REQUESTED, CancelOutcome.ALREADY_COMPLETED})
+"""The outcomes of a cancel after which the request certainly does not run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
     Run the command.
 
-    :return: Its exit status: 1, if OdiRouter does not answer, or refuses.
+    :return: Its exit status: 1, if OdiRouter does not answer, or if the request may run on after a cancel.
     """
     options = _parser().parse_args(arguments)
     find_connections_in_database()
     hook = OdiRouterHook(options.conn_id)
     try:
-        if options.action == "cancel":
-            answer = CANCEL_MEANINGS[hook.cancel(options.endpoint, options.request_id)].sentence
-        else:
-            answer = f"It is {hook.get_status(options.endpoint, options.request_id).raw_status}"
+        if options.action == "status":
+            status = hook.get_status(options.endpoint, options.request_id)
+            sys.stdout.write(f"Request {options.request_id}: It is {status.raw_status}.\n")
+            return 0
+        outcome = hook.cancel(options.endpoint, options.request_id)
     except OdiRouterError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    sys.stdout.write(f"Request {options.request_id}: {answer}.\n")
-    return 0
+    # Another connection may be of another account, which does not know the request.
+    asked = f"With the connection {options.conn_id!r}, request {options.request_id}"
+    sys.stdout.write(f"{asked}: {CANCEL_MEANINGS[outcome].sentence}.\n")
+    return 0 if outcome in ENDED else 1
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -281,7 +281,7 @@ def may_be_alive(event: RequestEvent) -> bool:
 
 def _fate(event: RequestEvent, retry: str) -> str:
     """Say what happened to a request when its task stopped waiting, and what a retry does."""
-    by_hand = f"To cancel it by hand: odirouter-request cancel {event.endpoint} {event.request_id}."
+    by_hand = f"To cancel it by hand: odirouter-request cancel {event.endpoint} {event.request_id} --conn-id …"
     if event.cancel:
         return f"{CANCEL_MEANINGS[event.cancel].sentence}; {retry}."
     if event.cancel_error:

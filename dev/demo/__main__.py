@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from airflow_provider_odirouter.sandbox import Sandbox
 
 EXAMPLE_DAGS = Path(__file__).parents[2] / "example_dags"
-# A batch waits for each edit for 3,600 s at most; the rest is for Airflow.
-RUN_TIMEOUT = 3900.0
+# Two edits, one after the other, wait for at most 3,600 s each; the rest is for Airflow.
+RUN_TIMEOUT = 7500.0
 HOW_TO_END = "KEEP=1 leaves Airflow and its UI running: Ctrl-C ends them."
 
 
@@ -89,7 +89,7 @@ def _run(options: Options, run: DemoRun, sandbox: Sandbox | None) -> int:
     timeout = math.inf if options.keep else RUN_TIMEOUT
     try:
         state = run.wait(timeout, lambda: example.on_poll(run, keep=options.keep))
-    except Interrupted:
+    except (Interrupted, LocalAirflowError, httpx.HTTPError):
         if sandbox is None:
             try:
                 run.cancel()

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 # The trigger takes at most 30 s to cancel a request.
 CANCEL_TIMEOUT = 35.0
 MAX_SILENCE = 10.0
-CANCELLED = re.compile(r"cancel.*: .*requests? ", re.IGNORECASE)
-"""What the log says of a cancel, however it ended."""
+CANCELLED = re.compile(r"cancel[^:]*: (?:[\d,]+ )?requests? ", re.IGNORECASE)
+"""What the log says of a cancel, however it ended; not the line that announces it."""
 
 TASK_STATES = {
     "scheduled": "is scheduled",
@@ -90,13 +90,14 @@ class DemoRun:
 
     def cancel(self) -> None:
         """Fail the run, as a user would, and wait until the tasks' logs say what became of their requests."""
-        waiting = [instance for instance in self._instances() if instance["state"] in ("running", "deferred")]
+        before = self._instances()
         # A task that is still queued could submit while Airflow stops.
         self.airflow.api.set_run_state(self._dag_id, self.run_id, "failed")
-        waiting = [instance for instance in waiting if instance["task_id"] != "review"]
+        live = {one["id"] for one in [*before, *self._instances()] if one["state"] in ("running", "deferred")}
+        waiting = [one for one in before if one["id"] in live and one["task_id"] != "review"]
         if not waiting:
             return
-        self.say("Interrupted: cancelling the paid requests first. Ctrl-C again exits without that.")
+        self.say("Cancelling the paid requests first. Ctrl-C again exits without that.")
         deadline = time.monotonic() + CANCEL_TIMEOUT
         while waiting and time.monotonic() < deadline:
             waiting = [instance for instance in waiting if not self._print_cancel(instance)]

@@ -1,4 +1,4 @@
-"""A new try continues an earlier one's edits as the README's table says, and pays nothing twice."""
+"""A new try continues an earlier one's edits as the documentation's table says, and pays nothing twice."""
 
 from __future__ import annotations
 

@@ -36,14 +36,10 @@ def test_it_cancels_with_a_connection_of_airflows_database_as_our_log_lines_say(
     assert program == "odirouter-request"
     command = [sys.executable, "-W", "ignore", "-m", by_hand.__name__, *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert ended.stdout.splitlines()[-1] == f"Request {request_id}: It was cancelled."
+    assert ended.stdout.splitlines()[-1] == (
+        f"With the connection 'in_database', request {request_id}: It was cancelled."
+    )
     assert sandbox.alive == []
-
-
-@pytest.fixture
-def own_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the command from making this process one of Airflow's servers."""
-    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "")
 
 
 @pytest.mark.usefixtures("own_context")
@@ -52,9 +48,20 @@ class TestAnswers:
         assert by_hand.main(["status", ENDPOINT, request_id, "--conn-id", conn_id]) == 0
         assert capsys.readouterr().out == f"Request {request_id}: It is IN_PROGRESS.\n"
 
-    def test_it_says_what_became_of_a_cancel(self, conn_id: str, capsys: pytest.CaptureFixture[str]) -> None:
-        assert by_hand.main(["cancel", ENDPOINT, UNKNOWN, "--conn-id", conn_id]) == 0
-        assert "OdiRouter does not know it, so there was nothing to cancel" in capsys.readouterr().out
+    def test_a_cancel_of_a_request_that_this_account_does_not_know_is_a_failure(
+        self, conn_id: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert by_hand.main(["cancel", ENDPOINT, UNKNOWN, "--conn-id", conn_id]) == 1
+        assert (
+            f"With the connection {conn_id!r}, request {UNKNOWN}: OdiRouter does not know it" in capsys.readouterr().out
+        )
+
+    def test_a_cancel_that_the_endpoint_does_not_have_is_a_failure(
+        self, request_id: str, conn_id: str, sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        sandbox.configure(cancel_supported=False)
+        assert by_hand.main(["cancel", ENDPOINT, request_id, "--conn-id", conn_id]) == 1
+        assert "the request runs on and may be paid" in capsys.readouterr().out
 
     def test_it_fails_with_the_error(self, conn_id: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert by_hand.main(["status", ENDPOINT, UNKNOWN, "--conn-id", conn_id]) == 1

@@ -66,7 +66,7 @@ def airflow(request: pytest.FixtureRequest) -> Iterator[LocalAirflow]:
             # As where a proxy serves more than one Airflow.
             "path": "/team-a",
             "keep_home": bool(os.environ.get("KEEP")),
-            # Nobody uses the database after it.
+            # The database is not used after it.
             "grace": 3,
         }
         if CELERY:

@@ -48,12 +48,6 @@ def note(output_path: str, task: str, content: str, *, days_ago: float, number: 
     return put(output_path, f".odirouter/{task}/{id_of(number, days_ago)}.json", content)
 
 
-@pytest.fixture
-def own_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep a command that runs in this process from making it one of Airflow's servers."""
-    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "")
-
-
 @pytest.fixture(params=["local", "S3"])
 def output_path(request: pytest.FixtureRequest) -> str:
     """A folder of this machine, and one in a store."""

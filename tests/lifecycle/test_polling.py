@@ -527,7 +527,7 @@ def begun(wait: Wait = WAIT) -> Generator[Step, Seen, RequestEvent]:
 
 # --- What an event means for the task
 
-BY_HAND = "To cancel it by hand: odirouter-request cancel gpt_image_1_edit mmsu_1."
+BY_HAND = "To cancel it by hand: odirouter-request cancel gpt_image_1_edit mmsu_1 --conn-id …"
 TIMED_OUT = (
     "The request to gpt_image_1_edit did not end before its deadline; "
     "the task stopped waiting at 2027-01-15 08:15:00 UTC. Request: mmsu_1. "

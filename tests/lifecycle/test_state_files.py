@@ -212,7 +212,7 @@ def test_the_password_in_an_output_path_is_not_told(a_try: Try) -> None:
 
 
 def test_an_edit_costs_few_calls_to_a_store(a_try: Try, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the README says of it: on S3, where each call is one to pay for."""
+    """On S3, each call is one to pay for."""
     from aiobotocore.client import AioBaseClient  # type: ignore[import-untyped]
 
     calls: list[str] = []

@@ -42,7 +42,7 @@ def test_a_review_publishes_one_picture_and_the_other_is_edited_again(
         return None if state is None else str(state)
 
     airflow.wait_for(lambda: state_of("review") == "awaiting_input", "the review", 180)
-    airflow.api.respond(DAG_ID, run_id, "review", "Submit", {"keep_1": True, "keep_2": False, "note": NOTE})
+    airflow.api.answer(DAG_ID, run_id, "review", "Submit", {"keep_1": True, "keep_2": False, "note": NOTE})
 
     airflow.wait_for(lambda: airflow.api.run(DAG_ID, run_id)["state"] in {"success", "failed"}, "the run's end", 180)
     [approved] = airflow.xcom(DAG_ID, run_id, "review", "return_value")["approved"]
