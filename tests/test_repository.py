@@ -38,7 +38,7 @@ def name_of(path: Path) -> str:
 @pytest.mark.parametrize("path", COMMANDS, ids=name_of)
 def test_a_make_target_that_is_named_exists(path: Path) -> None:
     targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"(?:^|`|"|run: |entry: |step |# )make ([a-z][a-z0-9]*)", path.read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:^|`|\x22|run: |entry: |step |# )make ([a-z][a-z0-9]*)", path.read_text(), re.MULTILINE))
     assert path in WORKFLOWS or named
     assert named <= targets
 

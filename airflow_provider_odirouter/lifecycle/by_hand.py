@@ -22,7 +22,6 @@ from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.lifecycle.polling import CANCEL_MEANINGS
 from airflow_provider_odirouter.models import CancelOutcome
 
-
 ENDED = frozenset({CancelOutcome.REQUESTED, CancelOutcome.ALREADY_COMPLETED})
 """The outcomes of a cancel after which the request certainly does not run."""
 

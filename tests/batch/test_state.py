@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_odirouter.batch import state as state_module
 from airflow_provider_odirouter.batch.state import KEY, BatchStore
 from airflow_provider_odirouter.errors import (
     BatchStateError,
@@ -160,6 +161,25 @@ def test_the_state_that_is_saved_in_a_store_is_read(make: Make, s3: S3) -> None:
     again = make(s3.url("out"), s3.conn_id)
     assert again.load(None) == list(batch_store.items)
     assert again.of(Phase.SUCCEEDED) == [batch_store.items[400]]
+
+
+def test_a_signal_handler_finds_all_live_requests_while_a_new_try_begins(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = [item(number, phase=Phase.SUBMITTED) for number in (1, 2, 3)]
+    begun(make(), *items)
+    batch_store = make()
+    batch_store.load(None)
+    seen: list[int] = []
+    make_line = state_module._line
+
+    def interrupted(one: BatchItem) -> bytes:
+        seen.append(len(batch_store.of(Phase.SUBMITTED)))
+        return make_line(one)
+
+    monkeypatch.setattr(state_module, "_line", interrupted)
+    batch_store.begin(items, None)
+    assert seen == [3, 3, 3]
 
 
 def test_an_edit_that_has_landed_needs_little_more_memory_than_its_line(make: Make, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a StatsD server on a socket receives of a real run: the numbers of the documentation's table, and no request id."""
+"""What a StatsD server on a socket receives of a real run: the documentation's numbers, and no request id."""
 
 from __future__ import annotations
 

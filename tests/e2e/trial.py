@@ -179,8 +179,8 @@ class Trial:
     def check(self, *, submits: int, cancels: int, ends: str, abandoned: int = 0, remark: str = "") -> None:
         """Wait for the end, note what was seen, and compare it with what it should be.
 
-        `ends` is the state of the task, or in words those of many. No request may be left alive, and a process must have
-        asked for the end of all but `abandoned` ones.
+        `ends` is the state of the task, or in words those of many. No request may be left alive, and a process must
+        have asked for the end of all but `abandoned` ones.
         """
         self.wait_until_ended()
         canceled = self.witness.canceled
