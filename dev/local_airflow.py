@@ -33,6 +33,9 @@ from dev.processes import Child, stop_all
 T = TypeVar("T")
 
 POLL = 0.25
+# Seconds from a task's deferral to the first answer that Airflow bears: until then, the worker's late report may meet a
+# task that is queued again, and the scheduler fails it.
+FIRST_ANSWER = 7.0
 # Components stop within 2.5 s, but about every second triggerer waits 10 s for a runner that has already ended. With a
 # database of its own, it can be killed.
 GRACE = 3.0

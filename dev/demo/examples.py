@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from pathlib import Path
 from typing import Any
 
 from dev.airflow_api import JsonObject
 from dev.demo.run import DemoRun
+from dev.local_airflow import FIRST_ANSWER
 
 PICTURES = Path(__file__).parents[2] / "tests" / "pictures"
 COFFEE = PICTURES / "coffee.png"
@@ -94,6 +97,7 @@ class Review(Example):
 
     def __init__(self) -> None:
         self._is_over = False
+        self._asked_at = math.inf
 
     def conf(self, image: Path | None) -> JsonObject:
         images = [image] if image else [COFFEE, PICTURES / "chelsea.png"]
@@ -102,6 +106,9 @@ class Review(Example):
     def on_poll(self, run: DemoRun, *, keep: bool) -> None:
         """Answer as a person who keeps the first picture only; with KEEP=1, leave that to the user."""
         if self._is_over or not run.waits_for_person("review"):
+            return
+        self._asked_at = min(self._asked_at, time.monotonic())
+        if not keep and time.monotonic() < self._asked_at + FIRST_ANSWER:
             return
         self._is_over = True
         if keep:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from playwright.sync_api import expect
 
 from airflow_provider_odirouter.sandbox import Sandbox
-from dev.local_airflow import LocalAirflow
+from dev.local_airflow import FIRST_ANSWER, LocalAirflow
 from tests.conftest import PICTURES
 from tests.e2e.visitor import Visitor, width_of
 
@@ -53,6 +54,7 @@ def test_a_person_keeps_two_of_three_pictures_and_the_third_is_edited_again(
         return state if state is None else str(state)
 
     airflow.wait_for(lambda: state_of("review") in {"awaiting_input", "deferred"}, "the review", 180)
+    time.sleep(FIRST_ANSWER)
     page = visitor.page
     page.goto(f"{airflow.url}/required_actions")
     page.get_by_role("link", name="Which of these pictures may be used?").first.click()

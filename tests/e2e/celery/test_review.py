@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from airflow_provider_odirouter.sandbox import Sandbox
 from dev.celery_airflow import CeleryAirflow
+from dev.local_airflow import FIRST_ANSWER
 from tests.conftest import PICTURES
 from tests.object_store import S3
 
@@ -42,6 +44,7 @@ def test_a_review_publishes_one_picture_and_the_other_is_edited_again(
         return None if state is None else str(state)
 
     airflow.wait_for(lambda: state_of("review") == "awaiting_input", "the review", 180)
+    time.sleep(FIRST_ANSWER)
     airflow.api.answer(DAG_ID, run_id, "review", "Submit", {"keep_1": True, "keep_2": False, "note": NOTE})
 
     airflow.wait_for(lambda: airflow.api.run(DAG_ID, run_id)["state"] in {"success", "failed"}, "the run's end", 180)
