@@ -72,3 +72,13 @@ class TestAnswers:
     ) -> None:
         assert by_hand.main(["status", ENDPOINT, UNKNOWN, "--conn-id", "unknown"]) == 1
         assert "'unknown'" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("value", ["odirouter://:KEEEEY", '{"conn_type": "odirouter"'])
+    def test_a_variable_that_airflow_cannot_read_is_named_without_its_value(
+        self, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW_CONN_BROKEN", value)
+        assert by_hand.main(["status", ENDPOINT, UNKNOWN, "--conn-id", "broken"]) == 1
+        error = capsys.readouterr().err
+        assert "The variable AIRFLOW_CONN_BROKEN is set, but Airflow cannot read it" in error
+        assert "KEEEEY" not in error
