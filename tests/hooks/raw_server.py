@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 _BUFFERED = 10 * 2**20
+_A_WHILE = 30
 
 Behaviour = Callable[["Exchange"], None]
 
@@ -69,15 +70,15 @@ class RawServer:
 
     :param behave: Answers a call.
     :param tls: Speaks TLS, if given.
-    :param pace: Seconds to read a MiB; the rest in the system's buffers is read at once.
+    :param seconds_per_mib: Seconds to read a MiB; the rest in the system's buffers is read at once.
     """
 
-    def __init__(self, behave: Behaviour, tls: ssl.SSLContext | None = None, rate_limit: float = 0) -> None:
+    def __init__(self, behave: Behaviour, tls: ssl.SSLContext | None = None, seconds_per_mib: float = 0) -> None:
         self.received: list[Received] = []
         self.connections = 0
         self._behave = behave
         self._tls = tls
-        self._pace = rate_limit
+        self._seconds_per_mib = seconds_per_mib
         self._open: set[socket.socket] = set()
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
@@ -95,12 +96,12 @@ class RawServer:
     def wait_until_all_are_gone(self) -> bool:
         """Return whether all clients hang up, within a while."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._open, timeout=5)
+            return self._changed.wait_for(lambda: not self._open, timeout=_A_WHILE)
 
     def wait_for_calls(self, count: int) -> bool:
         """Return whether so many calls come in, within a while."""
         with self._changed:
-            return self._changed.wait_for(lambda: len(self.received) >= count, timeout=5)
+            return self._changed.wait_for(lambda: len(self.received) >= count, timeout=_A_WHILE)
 
     def __enter__(self) -> Self:
         self._start(self._accept)
@@ -145,7 +146,7 @@ class RawServer:
                     self._open = self._open - {peer} | {stream}
                 stream.do_handshake()
             with stream.makefile("rb") as lines:
-                while received := _read(lines, number, self._pace):
+                while received := _read(lines, number, self._seconds_per_mib):
                     with self._changed:
                         self.received.append(received)
                         self._changed.notify_all()
@@ -159,7 +160,7 @@ class RawServer:
                 self._changed.notify_all()
 
 
-def _read(lines: Any, connection: int, rate_limit: float) -> Received | None:
+def _read(lines: Any, connection: int, seconds_per_mib: float) -> Received | None:
     first = lines.readline().decode()
     if not first:
         return None
@@ -168,8 +169,8 @@ def _read(lines: Any, connection: int, rate_limit: float) -> Received | None:
     while line := lines.readline().decode("latin-1").strip():
         name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()
-    body, length = b"", int(headers.get("content-length", 0))
+    body, length = bytearray(), int(headers.get("content-length", 0))
     while len(body) < length:
         body += lines.read(min(2**20, length - len(body)))
-        time.sleep(rate_limit if length - len(body) > _BUFFERED else 0)
-    return Received(method, target, headers, body, connection)
+        time.sleep(seconds_per_mib if length - len(body) > _BUFFERED else 0)
+    return Received(method, target, headers, bytes(body), connection)

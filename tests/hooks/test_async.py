@@ -352,10 +352,10 @@ class TestMany:
         monkeypatch.setattr(async_transport, "MAX_CONNECTIONS", 1)
 
         def behave(exchange: Exchange) -> None:
-            time.sleep(0.3)
+            time.sleep(0.5)
             exchange.answer_json(IN_QUEUE)
 
-        async with connect(serve(behave).base_url, timeout=1) as hook:
+        async with connect(serve(behave).base_url, timeout=2) as hook:
             polls = await asyncio.gather(*[hook.aget_status(*REQUEST) for _ in range(5)])
 
         assert len(polls) == 5

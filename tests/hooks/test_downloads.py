@@ -255,12 +255,12 @@ def test_a_slow_file_fails_after_its_time(
 def test_a_large_file_may_take_longer_than_a_call(connect: Connect, serve: Serve) -> None:
     def behave(exchange: Exchange) -> None:
         exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n")
-        exchange.trickle(b"x" * 20)
+        exchange.trickle(b"x" * 20, every=0.12)
 
     server = serve(behave)
     into = io.BytesIO()
 
-    connect(server.base_url, timeout=0.5).download(ENDPOINT, ID, f"{server.origin}/a.png", into)
+    connect(server.base_url, timeout=2).download(ENDPOINT, ID, f"{server.origin}/a.png", into)
 
     assert into.getvalue() == b"x" * 20
 

@@ -96,9 +96,9 @@ class TestLimit:
     async def test_the_wait_for_it_does_not_count_as_timeout(
         self, connect: Connect, server: RawServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv(OPTION, "2")
+        monkeypatch.setenv(OPTION, "1")
 
-        async with connect(server.base_url, timeout=1) as hook:
+        async with connect(server.base_url, timeout=2) as hook:
             polls = await asyncio.gather(*[hook.aget_status(*REQUEST) for _ in range(4)])
 
         assert len(polls) == 4
