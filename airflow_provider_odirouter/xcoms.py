@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from airflow.sdk import BaseOperatorLink
-from pydantic import BaseModel, ConfigDict, FieldSerializationInfo, field_serializer
+from pydantic import BaseModel, ConfigDict
 
 from airflow_provider_odirouter.addresses import instance_address, link_from_ui
 from airflow_provider_odirouter.errors import OdiRouterError
@@ -56,8 +56,14 @@ class Record(BaseModel):
     """Of the record's form."""
 
     def to_xcom(self) -> dict[str, Any]:
-        """Return the record as plain JSON."""
-        return {"version": self.version, **self.model_dump(mode="json", exclude_defaults=True)}
+        """Return the record as plain JSON, without secrets."""
+        plain = self.without_secrets().model_dump(mode="json", exclude_defaults=True)
+        return {"version": self.version, **plain}
+
+    def without_secrets(self) -> Self:
+        """Return the record with shortened URLs."""
+        # Not in a serializer of pydantic: that turns an execution_timeout which passes meanwhile into its own error.
+        return self
 
 
 class WaitRecord(Record):
@@ -91,16 +97,16 @@ class RequestRecord(WaitRecord):
     parameters: dict[str, Any] = {}
     """All that was sent but the pictures."""
 
-    @field_serializer("images", "mask", "sha256", "parameters")
-    def _without_secrets(self, value: Any, info: FieldSerializationInfo) -> Any:
-        match value:
-            case dict() if info.field_name == "sha256":
-                return {shorten_url(path): digest for path, digest in value.items()}
-            case dict():
-                return shorten_urls(value)
-            case tuple():
-                return [shorten_url(source) for source in value]
-        return value and shorten_url(value)
+    def without_secrets(self) -> Self:
+        """Return the record with shortened URLs."""
+        return self.model_copy(
+            update={
+                "images": tuple(map(shorten_url, self.images)),
+                "mask": self.mask and shorten_url(self.mask),
+                "sha256": {shorten_url(path): digest for path, digest in self.sha256.items()},
+                "parameters": shorten_urls(self.parameters),
+            }
+        )
 
 
 class BatchRecord(WaitRecord):

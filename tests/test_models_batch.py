@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from random import random
 from typing import Any
@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 from cryptography.fernet import Fernet
 
+from airflow_provider_odirouter import xcoms
 from airflow_provider_odirouter.models import (
     BatchEvent,
     BatchItem,
@@ -26,11 +27,17 @@ from airflow_provider_odirouter.models import (
     pack_deadlines,
     unpack_deadlines,
 )
+from airflow_provider_odirouter.models import batch as models_batch
 from airflow_provider_odirouter.triggers.batch import OdiRouterBatchTrigger
+from airflow_provider_odirouter.xcoms import RequestRecord
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 OUTPUT = LandedOutput(path="/out/a.png", content_type="image/png", width=1, height=2, size_bytes=3, sha256="4")
 MYSQL_TEXT = 64 * 2**10
+
+
+class TimeOutError(BaseException):
+    """As Airflow's own, which a signal handler raises."""
 
 
 def event(ending: Ending, request_id: str = "mmsu_1", **fields: Any) -> RequestEvent:
@@ -189,6 +196,28 @@ def test_the_line_of_a_failed_edit_has_the_reason() -> None:
         "error": "No",
         "error_type": "BLOCKED",
     }
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        BatchItem(number=1, name="a", edit={"images": ["https://example.com/a.png"]}).to_line,
+        BatchItem(number=1, name="a", edit={"images": ["https://example.com/a.png"]}).to_manifest,
+        RequestRecord(endpoint="model", request_id="mmsu_1", images=("https://example.com/a.png",)).to_xcom,
+    ],
+    ids=["state", "manifest", "XCom"],
+)
+def test_a_time_out_that_comes_while_secrets_are_hidden_stays_one(
+    write: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # pydantic turns what its serializers raise into an error of its own, and so an execution_timeout into a failure.
+    def interrupted(_: str) -> str:
+        raise TimeOutError
+
+    for module in (models_batch, xcoms):
+        monkeypatch.setattr(module, "shorten_url", interrupted)
+    with pytest.raises(TimeOutError):
+        write()
 
 
 @pytest.mark.parametrize("phase", list(Phase))

@@ -48,7 +48,7 @@ BLANKS = " \t\xa0\ufeff"
 DELIMITERS = ",;\t|"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class InputEdit:
     """
     One edit of the user's list.
@@ -170,13 +170,16 @@ class _TwiceError(ValueError):
 
 
 def _json_lines(text: str, rules: EndpointRules) -> Iterator[InputEdit | Problem]:
+    is_first = True
     # Not splitlines(): JSON may hold other line separators as they are.
-    lines = [(number, line.strip(BLANKS)) for number, line in enumerate(re.split("\r\n|[\r\n]", text), start=1)]
-    lines = [(number, line) for number, line in lines if line and not line.startswith(("#", "//"))]
-    if lines and (problem := _shape_problem(*lines[0], rules)):
-        yield problem
-        return
-    for number, line in lines:
+    for number, raw in enumerate(re.split("\r\n|[\r\n]", text), start=1):
+        line = raw.strip(BLANKS)
+        if not line or line.startswith(("#", "//")):
+            continue
+        if is_first and (problem := _shape_problem(number, line, rules)):
+            yield problem
+            return
+        is_first = False
         position = f"line {number}"
         try:
             value = _parse_json(line.removesuffix(","))

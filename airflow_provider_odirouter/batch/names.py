@@ -16,6 +16,7 @@ from collections.abc import Set as AbstractSet
 from itertools import count
 from typing import Literal
 
+from airflow_provider_odirouter.batch.items import BatchItems
 from airflow_provider_odirouter.errors import NamesTakenError, OutputExistsError, Problem, StorageError
 from airflow_provider_odirouter.models import BatchItem, Phase
 from airflow_provider_odirouter.redaction import raises_without_traceback
@@ -34,35 +35,36 @@ MAX_SHOWN = 3
 LIST_SECONDS = 300.0
 
 
-def with_known_names(planned: Iterable[BatchItem], saved: Iterable[BatchItem]) -> list[BatchItem]:
+def with_known_names(planned: Sequence[BatchItem], saved: Sequence[BatchItem]) -> BatchItems:
     """
     Return the edits of a new try with the names that an earlier try has chosen for them, and with their files.
 
     :param planned: The edits of this try.
     :param saved: The edits of an earlier try, with their states.
     """
-    planned = list(planned)
-    given = {_key(item.name) for item in planned}
-    known = {_key(item.given_name or item.name): item for item in saved}
-    return [_with_known_name(item, known.get(_key(item.name)), given) for item in planned]
+    items = BatchItems(planned)
+    known = {_key(item.given_name or item.name): index for index, item in enumerate(saved)}
+    given = {_key(item.name) for item in planned} if known else set()
+    for index, item in enumerate(planned):
+        if item.given_name is not None and (of_saved := known.get(_key(item.name))) is not None:
+            items[index] = _with_known_name(item, saved[of_saved], given)
+    return items
 
 
-def _with_known_name(item: BatchItem, same: BatchItem | None, given: set[str]) -> BatchItem:
-    if item.given_name is None or same is None:
-        return item
+def _with_known_name(item: BatchItem, same: BatchItem, given: set[str]) -> BatchItem:
     is_free = same.name == item.name or _key(same.name) not in given
     return item.model_copy(update={"name": same.name if is_free else item.name, "own_files": _files_of(same)})
 
 
 def free_names(
     items: Sequence[BatchItem],
-    saved: Iterable[BatchItem],
+    saved: Sequence[BatchItem],
     if_exists: IfExists,
     *,
     endpoint: str,
     output_path: str,
     storage_conn_id: str | None,
-) -> list[BatchItem]:
+) -> BatchItems:
     """
     Return the edits of a new try, each with a name under which it overwrites no file of others.
 
@@ -72,17 +74,19 @@ def free_names(
     :raises NamesTakenError: If names are taken, and other names are not wanted.
     :raises StorageError: If the output path cannot be listed.
     """
-    unchecked = [] if if_exists == "overwrite" else _unchecked(items, list(saved))
+    named = BatchItems(items)
+    unchecked = [] if if_exists == "overwrite" else _unchecked(items, saved)
     if not unchecked:
-        return list(items)
+        return named
     files = _by_name(_list(output_path, storage_conn_id))
-    taken = {item.number: others for item in unchecked if (others := _files_of_others(item, files))}
+    taken = {index: others for index in unchecked if (others := _files_of_others(items[index], files))}
     if taken and if_exists == "fail":
         where = quote_path(output_path)
-        problems = [_problem(item, taken[item.number], where) for item in unchecked if item.number in taken]
-        raise NamesTakenError(endpoint, problems)
-    used = {*files, *(_key(item.name) for item in items)}
-    return [_with_free_name(item, used) if item.number in taken else item for item in items]
+        raise NamesTakenError(endpoint, [_problem(items[index], others, where) for index, others in taken.items()])
+    used = {*files, *(_key(item.name) for item in items)} if taken else set()
+    for index in taken:
+        named[index] = _with_free_name(items[index], used)
+    return named
 
 
 def may_replace(item: BatchItem, if_exists: IfExists, name: str) -> bool:
@@ -94,17 +98,17 @@ def may_replace(item: BatchItem, if_exists: IfExists, name: str) -> bool:
     return item.given_name is None or if_exists == "overwrite" or _key(name) in map(_key, _files_of(item))
 
 
-def _unchecked(items: Iterable[BatchItem], saved: Sequence[BatchItem]) -> list[BatchItem]:
+def _unchecked(items: Sequence[BatchItem], saved: Sequence[BatchItem]) -> list[int]:
     """
-    Return the edits whose names may be taken.
+    Return the indices of the edits whose names may be taken.
 
     What an earlier try has paid for continues under its name: the files that are there may be its own, of a worker that
     died before it could save that. But not where a landing has found another file.
     """
     known = {_key(item.name) for item in saved if item.error_type != OutputExistsError.__name__}
     return [
-        item
-        for item in items
+        index
+        for index, item in enumerate(items)
         if item.given_name is not None
         and item.phase is not Phase.LANDED
         and (item.phase is Phase.PLANNED or _key(item.name) not in known)

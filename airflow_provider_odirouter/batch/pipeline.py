@@ -71,7 +71,7 @@ class Pipeline:
         self._publish = publish
         self._submitter = BatchSubmitter(hook, store, guard, options)
         self._pace = SubmitPace(options.max_in_flight)
-        self._jobs = Jobs()
+        self._jobs = Jobs(options.max_concurrent_submits + MAX_WORKERS + 1)  # one more saves
         self._began_at = datetime.now(UTC)
         # The numbers of the edits that are to be submitted, are submitted now, and so on.
         self._planned: deque[int] = deque()
@@ -131,7 +131,7 @@ class Pipeline:
 
     def pending(self) -> list[str]:
         """Return the requests to wait for: those that may be running, and whose wait has not ended."""
-        return [str(item.request_id) for item in self.store.of(Phase.SUBMITTED) if item.error is None]
+        return [str(item.request_id) for item in self.store.submitted() if item.error is None]
 
     def events_of(self, ended: BatchEvent) -> list[RequestEvent]:
         """
@@ -152,12 +152,12 @@ class Pipeline:
 
     def request_ids(self) -> Sequence[str]:
         """Return the requests that may be running; without those that a last try leaves running on purpose."""
-        submitted = self.store.of(Phase.SUBMITTED)
+        submitted = self.store.submitted()
         return [str(item.request_id) for item in submitted if item.error is None or self._options.will_be_retried]
 
     def forget(self, request_ids: Collection[str]) -> None:
         """Let a new try submit the edits of these requests, which are over."""
-        for item in self.store.of(Phase.SUBMITTED):
+        for item in self.store.submitted():
             if item.request_id in request_ids:
                 self.store.stage(as_planned(item))
         try:
@@ -193,6 +193,8 @@ class Pipeline:
             self._submitter.wait_for_answers()
             self._try_to_save()
             raise
+        finally:
+            self._jobs.close()
         self._progress.log(self.store.items)
         return [self._waits[number] for number in sorted(self._waits)]
 

@@ -94,10 +94,14 @@ def describe_price(items: Sequence[BatchItem], endpoint: str, prices: Prices) ->
     """Return what the edits that are to be submitted will cost, as a sentence; empty, if there are no prices."""
     if not prices.by_endpoint:
         return ""
-    planned = [item.edit for item in items if item.phase is Phase.PLANNED]
-    costs = [prices.spending(endpoint, parameters).cost for parameters in planned]
-    without = Counter(quality_of(one) for one, cost in zip(planned, costs, strict=True) if cost is None)
-    text = f"By the prices of the connection, this costs about {sum(filter(None, costs)):,.2f}"
+    total = 0.0
+    without: Counter[str] = Counter()
+    for item in items:
+        if item.phase is Phase.PLANNED:
+            cost = prices.spending(endpoint, item.edit).cost
+            total += cost or 0.0
+            without.update([quality_of(item.edit)] if cost is None else [])
+    text = f"By the prices of the connection, this costs about {total:,.2f}"
     if without:
         named = ", ".join(f"{count:,} with quality {quality!r}" for quality, count in without.most_common(MAX_NAMED))
         text += f", without those that have no price there ({endpoint}: {named})"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Literal
 
 from airflow_provider_odirouter.errors import (
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from airflow_provider_odirouter.batch.state import BatchStore
 
 OnItemFailure = Literal["continue", "fail"]
+
+MAX_MEMORY_BYTES = 2**20
+"""Of a manifest; a larger one is in a temporary file before it is written."""
 
 
 def make_record(
@@ -110,11 +113,13 @@ def write_manifest(items: Sequence[BatchItem], *, output_path: str, storage_conn
     :return: Its path.
     :raises StorageError: If it cannot be written.
     """
-    lines = [json.dumps(item.to_manifest(), ensure_ascii=False).encode() + b"\n" for item in items]
 
     def write() -> str:
         path = open_store(output_path, storage_conn_id) / f"{name}.jsonl"
-        write_whole(io.BytesIO(b"".join(lines)), path, content_type=JSON_LINES)
+        with SpooledTemporaryFile(MAX_MEMORY_BYTES) as file:
+            for item in items:
+                file.write(json.dumps(item.to_manifest(), ensure_ascii=False).encode() + b"\n")
+            write_whole(file, path, content_type=JSON_LINES)
         return portable_path(path)
 
     written = try_in_thread(write)

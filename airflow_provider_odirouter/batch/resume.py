@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from airflow_provider_odirouter.batch.items import BatchItems
 from airflow_provider_odirouter.errors import LostSubmitError, OdiRouterError
 from airflow_provider_odirouter.lifecycle.state import OnLostSubmit
 from airflow_provider_odirouter.models import NOTHING_SPENT, BatchItem, Phase, Spending
@@ -25,15 +26,25 @@ class ResumePlan:
     :param lost: How many edits are submitted again because an earlier try died during their submit.
     """
 
-    items: list[BatchItem] = field(default_factory=list)
+    items: BatchItems = field(default_factory=BatchItems)
     unwanted: dict[str, BatchItem | None] = field(default_factory=dict)
     lost: int = 0
     endpoints: dict[str, str] = field(default_factory=dict)
-    """Of an earlier try's requests: a Dag's endpoint may have changed since then."""
+    """Of the unwanted requests: a Dag's endpoint may have changed since then."""
     spent_on_others: Spending = NOTHING_SPENT
     """On edits of the earlier try that are not in the list any more."""
     waits_for_cleared: int = 0
     """How many live requests of a cleared task are kept, since ``max_submits`` forbids to submit their edits again."""
+
+    def drop_request_of(self, saved: BatchItem, *, instead: BatchItem | None) -> None:
+        """
+        Let the request of an earlier try be cancelled.
+
+        :param instead: The edit that is continued if that fails.
+        """
+        if saved.request_id:
+            self.unwanted[saved.request_id] = instead
+            self.endpoints[saved.request_id] = saved.endpoint
 
     def keep_waiting_for(self, request_id: str) -> None:
         """Continue the edit of a request that could not be cancelled."""
@@ -66,8 +77,8 @@ class ResumePlan:
 
 
 def plan_resume(
-    planned: Iterable[BatchItem],
-    saved: Iterable[BatchItem],
+    planned: Sequence[BatchItem],
+    saved: Sequence[BatchItem],
     *,
     cleared: bool,
     may_cancel: bool,
@@ -83,43 +94,48 @@ def plan_resume(
     :param may_cancel: Whether live requests may be cancelled.
     :param submits_left: How many submits ``max_submits`` allows: no live request is cancelled for one that it forbids.
     """
-    resume_plan = ResumePlan()
-    planned, saved = list(planned), list(saved)
+    resume_plan = ResumePlan(BatchItems(planned))
     matches = _match(planned, saved)
-    resume_plan.endpoints = {item.request_id: item.endpoint for item in saved if item.request_id}
-    for item in planned:
-        same = matches.get(item.number)
-        if same is None:
-            resume_plan.items.append(item)
-            continue
+    for index, of_saved in sorted(matches.items()):
+        same = saved[of_saved]
         resumed = _resume(
-            resume_plan, item, same, cleared=cleared, may_cancel=may_cancel, on_lost_submit=on_lost_submit
+            resume_plan, planned[index], same, cleared=cleared, may_cancel=may_cancel, on_lost_submit=on_lost_submit
         )
-        resume_plan.items.append(resumed.model_copy(update=same.spending._asdict()))
+        resume_plan.items[index] = resumed.model_copy(update=same.spending._asdict())
     if sum(item.phase is Phase.PLANNED for item in resume_plan.items) > submits_left:
         resume_plan.keep_waiting_for_cleared()
-    taken = {same.number for same in matches.values()}
-    left = [item for item in saved if item.number not in taken]
-    resume_plan.spent_on_others = Spending.sum(item.spending for item in left)
-    resume_plan.unwanted |= {item.request_id: None for item in left if item.is_alive and item.request_id}
+    taken = set(matches.values())
+    for index, item in enumerate(saved):
+        if index not in taken:
+            resume_plan.spent_on_others = resume_plan.spent_on_others.plus(item.spending)
+            if item.is_alive:
+                resume_plan.drop_request_of(item, instead=None)
     return resume_plan
 
 
-def _match(planned: Iterable[BatchItem], saved: Iterable[BatchItem]) -> dict[int, BatchItem]:
+def _match(planned: Sequence[BatchItem], saved: Sequence[BatchItem]) -> dict[int, int]:
     """
-    Return the earlier state of each edit, by the edit's number.
+    Return which saved edit is the earlier state of which planned one, by the latter's index.
 
     Several edits may differ in their names only. Then paid requests are used first, each for the edit of its name; if
     that is not in the list any more, for another of these edits.
     """
+    if not saved:
+        return {}
     wanted: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    for item in planned:
-        wanted[item.fingerprint][item.name] = item.number
-    matches: dict[int, BatchItem] = {}
-    for one in sorted(saved, key=lambda one: (one.phase not in PAID, one.name not in wanted[one.fingerprint])):
-        if numbers := wanted[one.fingerprint]:
-            name = one.name if one.name in numbers else next(iter(numbers))
-            matches[numbers.pop(name)] = one
+    for index, item in enumerate(planned):
+        wanted[item.fingerprint][item.name] = index
+
+    def rank(of_saved: int) -> tuple[bool, bool]:
+        one = saved[of_saved]
+        return one.phase not in PAID, one.name not in wanted[one.fingerprint]
+
+    matches: dict[int, int] = {}
+    for of_saved in sorted(range(len(saved)), key=rank):
+        one = saved[of_saved]
+        if indices := wanted[one.fingerprint]:
+            name = one.name if one.name in indices else next(iter(indices))
+            matches[indices.pop(name)] = of_saved
     return matches
 
 
@@ -141,8 +157,8 @@ def _resume(
             return continued.model_copy(update={"phase": Phase.SUCCEEDED, "outputs": ()})
         case Phase.LANDED | Phase.SUCCEEDED:
             return continued
-        case Phase.SUBMITTED if cleared and may_cancel and same.request_id:
-            resume_plan.unwanted[same.request_id] = continued
+        case Phase.SUBMITTED if cleared and may_cancel:
+            resume_plan.drop_request_of(same, instead=continued)
             return item
         case Phase.SUBMITTED:
             return continued

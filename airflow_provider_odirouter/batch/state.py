@@ -16,12 +16,13 @@ from __future__ import annotations
 import logging
 import platform
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from uuid import uuid4
 
 from pydantic import BaseModel
 
+from airflow_provider_odirouter.batch.items import BatchItems
 from airflow_provider_odirouter.errors import BatchStateError, BatchStateMissingError, NotOwnerError, StorageError
 from airflow_provider_odirouter.models import NOTHING_SPENT, BatchItem, Phase, Spending
 from airflow_provider_odirouter.storage.files import files_below, make_folder, remove
@@ -73,7 +74,7 @@ class _Head(BaseModel):
     """In all files together."""
 
     def line(self) -> bytes:
-        return self.model_dump_json().encode() + b"\n"
+        return self.model_dump_json().encode()
 
 
 class BatchStore:
@@ -109,10 +110,7 @@ class BatchStore:
         """Of the files that are read and written: the earlier try's, until this one begins."""
         self._has_begun = False
         """Whether the pointer has named this try's files."""
-        self._lines: dict[int, bytes] = {}
-        """Of all edits, as they are in the files."""
-        self._items: dict[int, BatchItem] = {}
-        """Of those that have not landed: of the others, the lines alone need a tenth of the memory."""
+        self._items = BatchItems()
         self._unwritten: set[int] = set()
         self._spent_on_others = Spending()
         # A signal handler may interrupt a change in the same thread, and read the edits.
@@ -121,7 +119,7 @@ class BatchStore:
         self.was_cleared = False
         """Whether a user has cleared the task since the state was written."""
 
-    def load(self, store: TaskStateStore | None) -> list[BatchItem]:
+    def load(self, store: TaskStateStore | None) -> BatchItems:
         """
         Read the state that an earlier try has left; no edits, if there was no earlier try.
 
@@ -131,7 +129,7 @@ class BatchStore:
         :raises StorageError: If it cannot be read.
         """
         pointer = self._read_pointer()
-        items = self._load(pointer) if pointer else []
+        items = self._load(pointer) if pointer else self._items
         noted = (store and store.get(KEY)) or {}
         if not isinstance(noted, dict):
             raise BatchStateError(f"Key {KEY!r} of Airflow's task state store is not a note of a batch: {noted!r}.")
@@ -147,7 +145,7 @@ class BatchStore:
             self._refuse_lost_pointer()
         return items
 
-    def load_after_deferral(self) -> list[BatchItem]:
+    def load_after_deferral(self) -> BatchItems:
         """
         Read the state that this try has written before it was deferred.
 
@@ -162,9 +160,7 @@ class BatchStore:
         self._has_begun = True
         return self._load(pointer)
 
-    def begin(
-        self, items: Iterable[BatchItem], store: TaskStateStore | None, spent_on_others: Spending = NOTHING_SPENT
-    ) -> None:
+    def begin(self, items: BatchItems, store: TaskStateStore | None, spent_on_others: Spending = NOTHING_SPENT) -> None:
         """
         Replace the state that an earlier try has left by the edits of this one.
 
@@ -174,16 +170,14 @@ class BatchStore:
         :param spent_on_others: On the earlier try's edits that are not among these.
         :raises NotOwnerError: If this process no longer acts for the task.
         """
-        items = list(items)
         self._folder.run("", make_folder, "written")
         # New names even if this try begins twice: files that are valid are never replaced one by one.
         earlier, self._generation = self._generation, uuid4().hex[:12]
-        self._hold(items)
+        # At once: a signal handler that interrupts this must find all requests that may be alive.
+        self._items = items
         self._spent_on_others = self._spent_on_others.plus(spent_on_others)
-        with self._changing:
-            contents = {number: self._content(number) for number in _files(len(items))}
-        for number, content in contents.items():
-            self._write(self._file_name(number), content)
+        for number in _files(len(items)):
+            self._write(self._file_name(number), self._content(number))
         self._write_pointer()
         self._has_begun = True
         if store:
@@ -197,8 +191,8 @@ class BatchStore:
 
     @property
     def items(self) -> Sequence[BatchItem]:
-        """All edits, in their order; each is made when it is read."""
-        return _Items(self.item, len(self._lines))
+        """All edits, in their order; most are made when they are read."""
+        return self._items
 
     def spent(self) -> Spending:
         """Return what the task instance has paid for, or may have, in all its tries."""
@@ -206,19 +200,17 @@ class BatchStore:
 
     def item(self, number: int) -> BatchItem:
         """Return an edit."""
-        with self._changing:
-            item, line = self._items.get(number), self._lines[number]
-        return item or BatchItem.model_validate_json(line)
+        return self._items[number - 1]
 
-    def of(self, *phases: Phase) -> list[BatchItem]:
-        """Return the edits that are in one of these phases, in their order; they are not :attr:`Phase.LANDED`."""
+    def submitted(self) -> list[BatchItem]:
+        """Return the edits whose requests may be running, in their order."""
         with self._changing:
-            return [item for _, item in sorted(self._items.items()) if item.phase in phases]
+            return [item for _, item in sorted(self._items.objects.items()) if item.phase is Phase.SUBMITTED]
 
     def stage(self, item: BatchItem) -> None:
         """Take a new state of an edit, which the next save writes: if it is lost, a new try can find it out again."""
         with self._changing:
-            self._take(item)
+            self._items[item.number - 1] = item
             self._unwritten.add(_file_of(item.number))
 
     def save_now(self, item: BatchItem) -> None:
@@ -280,22 +272,9 @@ class BatchStore:
             self._ownership.lose(why)
         raise NotOwnerError(f"This process no longer acts for its task: {why}.")
 
-    def _hold(self, items: Iterable[BatchItem]) -> None:
-        items = list(items)
-        lines = {item.number: _line(item) for item in items}
-        # At once: a signal handler that interrupts this must find all requests that may be alive.
-        self._lines, self._items = lines, {item.number: item for item in items if item.phase is not Phase.LANDED}
-
-    def _take(self, item: BatchItem) -> None:
-        self._lines[item.number] = _line(item)
-        if item.phase is Phase.LANDED:
-            self._items.pop(item.number, None)
-        else:
-            self._items[item.number] = item
-
     def _content(self, number: int) -> bytes:
-        head = _Head(edits=len(self._lines))
-        return head.line() + b"".join(self._lines[item] + b"\n" for item in _numbers(number, len(self._lines)))
+        lines = self._items.lines[number * ITEMS_PER_FILE : (number + 1) * ITEMS_PER_FILE]
+        return b"\n".join([_Head(edits=len(self._items)).line(), *lines, b""])
 
     def _read_pointer(self) -> _Pointer | None:
         """Return the newest try's pointer; ``None``: no try has begun."""
@@ -313,22 +292,25 @@ class BatchStore:
                     raise self._broken(name, f": {_one_line(error)}") from error
         raise self._missing(name)
 
-    def _load(self, pointer: _Pointer) -> list[BatchItem]:
+    def _load(self, pointer: _Pointer) -> BatchItems:
         """Read and hold all files of a state."""
         self._generation = pointer.generation
         self._spent_on_others = pointer.spent_on_others
         self.was_cleared = pointer.max_tries != self._max_tries
-        items: list[BatchItem] = []
+        items = BatchItems()
+        is_in_order = True
         for number in _files(pointer.edits):
             name = self._file_name(number)
             content = self._folder.read(name, MAX_BYTES)
             if content is None:
                 raise self._missing(name)
-            items += self._parse(name, content)
-        if [item.number for item in items] != list(range(1, pointer.edits + 1)):
+            for item in self._parse(name, content):
+                items.append(item)
+                is_in_order = is_in_order and item.number == len(items)
+        if not is_in_order or len(items) != pointer.edits:
             first = self._file_name(0)
             raise self._broken(first, f" and those beside it should hold {pointer.edits} edits, in order")
-        self._hold(items)
+        self._items = items
         return items
 
     def _parse(self, name: str, content: bytes) -> list[BatchItem]:
@@ -359,7 +341,7 @@ class BatchStore:
             ti_id=self._ti_id,
             generation=self._generation,
             max_tries=self._max_tries,
-            edits=len(self._lines),
+            edits=len(self._items),
             submits_of_others=self._spent_on_others.submits,
             cost_of_others=self._spent_on_others.cost,
         )
@@ -406,25 +388,6 @@ class BatchStore:
         return f"{STATE}{self._generation}-{number:03}.jsonl"
 
 
-class _Items(Sequence[BatchItem]):
-    """The edits of a batch, of which those that have landed are read from their lines."""
-
-    def __init__(self, item: Callable[[int], BatchItem], count: int) -> None:
-        self._item = item
-        self._numbers = range(1, count + 1)
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    @overload
-    def __getitem__(self, index: int) -> BatchItem: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[BatchItem]: ...
-    def __getitem__(self, index: int | slice) -> BatchItem | Sequence[BatchItem]:
-        numbers = self._numbers[index]
-        return self._item(numbers) if isinstance(numbers, int) else list(map(self._item, numbers))
-
-
 def _pointer_name(ti_id: str) -> str:
     return f"{POINTER}{ti_id}.json"
 
@@ -438,14 +401,5 @@ def _files(edits: int) -> Sequence[int]:
     return range(_file_of(edits) + 1)
 
 
-def _numbers(file: int, edits: int) -> Sequence[int]:
-    """Return the numbers of the edits in a file."""
-    return range(file * ITEMS_PER_FILE + 1, min((file + 1) * ITEMS_PER_FILE, edits) + 1)
-
-
 def _one_line(error: ValueError) -> str:
     return " ".join(str(error).split())[:300]
-
-
-def _line(item: BatchItem) -> bytes:
-    return item.model_dump_json(exclude_defaults=True).encode()

@@ -18,6 +18,7 @@ from airflow_provider_odirouter.batch.checks import (
     with_defaults,
 )
 from airflow_provider_odirouter.batch.input import NAME, EditList, InputEdit
+from airflow_provider_odirouter.batch.items import BatchItems
 from airflow_provider_odirouter.batch.rules import EndpointRules, FilesRead
 from airflow_provider_odirouter.errors import InvalidParametersError, Problem, StorageError
 from airflow_provider_odirouter.images.inputs import portable_source
@@ -38,21 +39,16 @@ CLEAR = "Clear the task: it reads the whole list again, and submits what is miss
 NOTHING_READ = FilesRead()
 
 
-@dataclass(frozen=True)
-class _Checked:
-    """An edit, and the result of reading the files that its parameters name."""
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    """An edit, its files not read yet."""
 
     source: InputEdit
     edit: dict[str, Any] | None
     """``None``: its parameters break rules."""
     name: str | None
-    files: Mapping[str, Any]
-    inputs: FilesRead = NOTHING_READ
-
-    @property
-    def files_key(self) -> str:
-        """The same for the same files; empty: it has none."""
-        return json.dumps(self.files) if self.files else ""
+    files: str
+    """As JSON, which is the same for the same files; empty: it has none."""
 
 
 def validate(
@@ -63,7 +59,7 @@ def validate(
     odirouter_conn_id: str,
     storage_conn_id: str | None,
     prefix: str,
-) -> list[BatchItem]:
+) -> BatchItems:
     """
     Check all edits and all their files.
 
@@ -76,8 +72,9 @@ def validate(
     of_defaults = defaults_problems(defaults, rules)
     problems = [*of_defaults, *edit_list.problems]
     count = len(edit_list.edits) + len(edit_list.problems)
-    checked: list[_Checked] = []
-    items: list[BatchItem] = []
+    parsed: list[_Parsed] = []
+    read: Mapping[str, FilesRead] = {}
+    items = BatchItems()
     if wrong_count := edit_count_problem(count, rules.list_name):
         problems.insert(0, wrong_count)
     else:
@@ -87,22 +84,27 @@ def validate(
         if parsed and not edit_list.problems:
             problems += rules.list_problems({name for one in parsed for name in {**usable, **one.source.values}})
         try:
-            checked = _check_files(parsed, rules, storage_conn_id)
+            read = _read_files(parsed, rules, storage_conn_id)
         except StorageError:
             # Of files that may be readable later: the other problems will be the same.
             if not problems:
                 raise
-        problems += _file_problems(checked)
-        valid = [(one, one.edit) for one in checked if one.edit]
-        items = [
-            _make_item(number, one, edit, rules, odirouter_conn_id, storage_conn_id, prefix)
-            for number, (one, edit) in enumerate(valid, start=1)
-        ]
-        problems += _name_clashes([one for one, _ in valid], items)
+        problems += _file_problems(parsed, read)
+        make_item = partial(
+            _make_item,
+            rules=rules,
+            odirouter_conn_id=odirouter_conn_id,
+            storage_conn_id=storage_conn_id,
+            prefix=prefix,
+        )
+        valid = [one for one in parsed if one.edit]
+        for number, one in enumerate(valid, start=1):
+            items.append(make_item(number, one, read.get(one.files, NOTHING_READ)))
+        problems += _name_clashes(valid, items)
     if problems:
         of_file = f" in {quote_path(edit_list.path)}" if edit_list.path else ""
         raise InvalidParametersError(f"{rules.endpoint}{of_file}", problems)
-    _log_remarks(checked, edit_list.path)
+    _log_remarks(parsed, read, edit_list.path)
     return items
 
 
@@ -141,7 +143,7 @@ def _parse(
     broken: frozenset[str],
     rules: EndpointRules,
     add_problem: Callable[[Problem], object],
-) -> _Checked:
+) -> _Parsed:
     """
     Check an edit's parameters.
 
@@ -158,59 +160,65 @@ def _parse(
             rules.check(values, unknown=frozenset(unknown))
         else:
             edit = rules.parse(values)
-            return _Checked(source, edit, name, _files_of(edit, rules))
+            return _Parsed(source, edit, name, _as_key(_files_of(edit, rules)))
     except InvalidParametersError as error:
         problems = error.problems
     for problem in problems:
         add_problem(source.problem(problem.message, problem.field))
-    return _Checked(source, None, name, rules.files_of(values, problems))
+    return _Parsed(source, None, name, _as_key(rules.files_of(values, problems)))
+
+
+def _as_key(files: Mapping[str, Any]) -> str:
+    return json.dumps(files) if files else ""
 
 
 def _files_of(edit: Mapping[str, Any], rules: EndpointRules) -> dict[str, Any]:
     return {name: edit[name] for name in rules.file_fields if name in edit}
 
 
-def _check_files(parsed: Sequence[_Checked], rules: EndpointRules, storage_conn_id: str | None) -> list[_Checked]:
-    """Check each combination of files once: thousands of edits may have the same."""
+def _read_files(
+    parsed: Sequence[_Parsed], rules: EndpointRules, storage_conn_id: str | None
+) -> Mapping[str, FilesRead]:
+    """Read each combination of files once: thousands of edits may have the same."""
     stop = threading.Event()
 
-    def check(files: Mapping[str, Any]) -> FilesRead:
+    def read(files: str) -> FilesRead:
         if stop.is_set():
             return NOTHING_READ
         # Drop the files themselves: all of them would not fit into the memory.
-        return replace(rules.read(files, storage_conn_id), parameters={})
+        return replace(rules.read(json.loads(files), storage_conn_id), parameters={})
 
-    files = {one.files_key: one.files for one in parsed if one.files}
-    read = run_parallel([partial(check, one) for one in files.values()], stop=stop)
-    inputs = dict(zip(files, read, strict=True))
-    return [replace(one, inputs=inputs.get(one.files_key, NOTHING_READ)) for one in parsed]
+    keys = list(dict.fromkeys(one.files for one in parsed if one.files))
+    return dict(zip(keys, run_parallel([partial(read, files) for files in keys], stop=stop), strict=True))
 
 
-def _file_problems(checked: Sequence[_Checked]) -> Iterator[Problem]:
+def _file_problems(parsed: Sequence[_Parsed], read: Mapping[str, FilesRead]) -> Iterator[Problem]:
     """Yield each problem of files once, with the first edit that has them: thousands of edits may have the same."""
-    edits_of: dict[str, list[_Checked]] = {}
-    for one in checked:
-        if one.inputs.problems:
-            edits_of.setdefault(one.files_key, []).append(one)
-    for first, *others in edits_of.values():
+    edits_of: dict[str, list[_Parsed]] = {}
+    for one in parsed:
+        if one.files in read and read[one.files].problems:
+            edits_of.setdefault(one.files, []).append(one)
+    for files, (first, *others) in edits_of.items():
         same = f"; {len(others):,} more {'edit has' if len(others) == 1 else 'edits have'} the same" if others else ""
-        for problem in first.inputs.problems:
+        for problem in read[files].problems:
             yield first.source.problem(problem.message + same, problem.field)
 
 
 def _make_item(
     number: int,
-    one: _Checked,
-    edit: Mapping[str, Any],
+    one: _Parsed,
+    read: FilesRead,
+    *,
     rules: EndpointRules,
     odirouter_conn_id: str,
     storage_conn_id: str | None,
     prefix: str,
 ) -> BatchItem:
+    edit = one.edit or {}
     # An input that cannot be read may not even be a path.
-    full_path = str if one.inputs.problems else partial(portable_source, storage_conn_id=storage_conn_id)
+    full_path = str if read.problems else partial(portable_source, storage_conn_id=storage_conn_id)
     parameters = _with_files(edit, rules, full_path)
-    sha256 = {full_path(source): digest for source, digest in one.inputs.sha256.items()}
+    sha256 = {full_path(source): digest for source, digest in read.sha256.items()}
     fingerprint = _fingerprint(odirouter_conn_id, parameters, rules, sha256)
     return BatchItem(
         number=number,
@@ -241,10 +249,10 @@ def _fingerprint(
     return make_fingerprint(odirouter_conn_id, rules.endpoint, json.dumps(contents, sort_keys=True).encode())
 
 
-def _name_clashes(checked: Iterable[_Checked], items: Iterable[BatchItem]) -> Iterator[Problem]:
+def _name_clashes(parsed: Iterable[_Parsed], items: Iterable[BatchItem]) -> Iterator[Problem]:
     """Find edits that would overwrite each other's files."""
-    first: dict[str, _Checked] = {}
-    for one, item in zip(checked, items, strict=True):
+    first: dict[str, _Parsed] = {}
+    for one, item in zip(parsed, items, strict=True):
         # Some file systems ignore case.
         other = first.setdefault(item.name.casefold(), one)
         if other is one:
@@ -257,13 +265,16 @@ def _name_clashes(checked: Iterable[_Checked], items: Iterable[BatchItem]) -> It
             yield one.source.problem(f"{what}; if you want both, give each a {NAME}")
 
 
-def _log_remarks(checked: Iterable[_Checked], path: str | None) -> None:
+def _log_remarks(parsed: Iterable[_Parsed], read: Mapping[str, FilesRead], path: str | None) -> None:
     of_file = f"{quote_path(path)}, " if path else ""
-    remarks = [f"{of_file}{one.source.position}, {remark}" for one in checked for remark in one.inputs.remarks]
-    for remark in remarks[:MAX_REMARKS]:
-        log.warning(remark)
-    if len(remarks) > MAX_REMARKS:
-        log.warning("… and %d more remarks on pictures.", len(remarks) - MAX_REMARKS)
+    count = 0
+    for one in parsed:
+        for remark in read.get(one.files, NOTHING_READ).remarks:
+            count += 1
+            if count <= MAX_REMARKS:
+                log.warning("%s%s, %s", of_file, one.source.position, remark)
+    if count > MAX_REMARKS:
+        log.warning("… and %d more remarks on pictures.", count - MAX_REMARKS)
 
 
 def parameters_of(item: BatchItem, rules: EndpointRules) -> dict[str, Any]:
@@ -329,7 +340,8 @@ def _with_whole_urls(
     sources = [source for one in files for source in (one if isinstance(one, list) else [one])]
     sha256 = {source: item.sha256[short] for source in sources if (short := shorten_url(source)) in item.sha256}
     whole = item.model_copy(update={"edit": edit, "sha256": sha256})
-    if whole.model_dump(include={"edit", "sha256"}) != item.model_dump(include={"edit", "sha256"}):
+    was, now = item.without_secrets(), whole.without_secrets()
+    if (now.edit, now.sha256) != (was.edit, was.sha256):
         raise StorageError(
             f"The list of edits has changed since the batch began: it no longer holds edit {item.number}, whose URLs "
             "are needed to submit it.",

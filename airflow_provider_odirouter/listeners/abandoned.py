@@ -18,7 +18,7 @@ from airflow_provider_odirouter.errors import BatchStateError, OdiRouterError
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.lifecycle.cancel import cancel_all, cancel_command, log_outcomes
 from airflow_provider_odirouter.listeners.instances import MarkedInstance
-from airflow_provider_odirouter.models import Phase, RequestStatus
+from airflow_provider_odirouter.models import RequestStatus
 from airflow_provider_odirouter.xcoms import BatchRecord, RequestRecord
 
 log = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ def _request_ids_of_batch(record: BatchRecord, marked: MarkedInstance) -> list[s
         )
     # The task has stopped waiting for an item with an error. If no retry follows, its request was left running on
     # purpose.
-    return [str(item.request_id) for item in batch_store.of(Phase.SUBMITTED) if item.error is None or marked.tries_left]
+    return [str(item.request_id) for item in batch_store.submitted() if item.error is None or marked.tries_left]
 
 
 def _hook(conn_id: str, endpoint: str, requests: Mapping[str, MarkedInstance]) -> OdiRouterHook | None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, field_serializer
+from pydantic import BaseModel, ConfigDict
 
 from airflow_provider_odirouter import IMAGE_EDIT_ENDPOINT
 from airflow_provider_odirouter.models.api import CancelOutcome
@@ -97,19 +97,26 @@ class BatchItem(BaseModel):
     retry_helps: bool = True
     """Whether a retry submits the edit again, if it has failed."""
 
-    @field_serializer("edit")
-    def _edit_without_secrets(self, edit: dict[str, Any]) -> dict[str, Any]:
-        """Only the process that submits an edit needs its URLs whole; it reads them from the user's list."""
-        return edit | {name: _shortened(edit[name]) for name in self.url_fields if edit.get(name)}
+    def without_secrets(self) -> Self:
+        """
+        Return the edit as it is written: with shortened URLs.
 
-    @field_serializer("sha256")
-    def _paths_without_secrets(self, sha256: dict[str, str]) -> dict[str, str]:
-        return {shorten_url(path): digest for path, digest in sha256.items()}
+        Only the process that submits an edit needs its URLs whole; it reads them from the user's list.
+        """
+        # Not in a serializer of pydantic: that turns an execution_timeout which passes meanwhile into its own error.
+        shown = {name: _shortened(self.edit[name]) for name in self.url_fields if self.edit.get(name)}
+        return self.model_copy(
+            update={
+                "edit": self.edit | shown,
+                "sha256": {shorten_url(path): digest for path, digest in self.sha256.items()},
+                "error": shorten_urls(self.error),
+                "metadata": shorten_urls(self.metadata),  # the service repeats parameters in them
+            }
+        )
 
-    @field_serializer("error", "metadata")
-    def _texts_without_secrets(self, value: Any) -> Any:
-        """The service's metadata repeat parameters."""
-        return shorten_urls(value)
+    def to_line(self) -> bytes:
+        """Return the line of the batch's state file, without the end of the line."""
+        return self.without_secrets().model_dump_json(exclude_defaults=True).encode()
 
     @property
     def has_shortened_url(self) -> bool:
@@ -139,7 +146,7 @@ class BatchItem(BaseModel):
             "endpoint",
         }
         unknown = set() if self.submits else {"submits", "cost"}
-        line = self.model_dump(mode="json", exclude=private | unknown, exclude_none=True)
+        line = self.without_secrets().model_dump(mode="json", exclude=private | unknown, exclude_none=True)
         return {name: value for name, value in line.items() if value not in ({}, [])}
 
 
@@ -168,18 +175,25 @@ class BatchSummary(BaseModel):
     @classmethod
     def from_items(cls, endpoint: str, manifest: str, items: Sequence[BatchItem], spent: Spending) -> Self:
         """Count the edits that succeeded and failed, and their outputs."""
-        landed = [item for item in items if item.phase is Phase.LANDED]
+        landed = outputs = 0
+        submitted_at = completed_at = None
+        for item in items:  # once: most are made when they are read
+            if item.phase is Phase.LANDED:
+                landed += 1
+                outputs += len(item.outputs)
+            submitted_at = min(filter(None, (submitted_at, item.submitted_at)), default=None)
+            completed_at = max(filter(None, (completed_at, item.completed_at)), default=None)
         return cls(
             endpoint=endpoint,
             manifest=manifest,
             edits=len(items),
-            succeeded=len(landed),
-            failed=len(items) - len(landed),
-            outputs=sum(len(item.outputs) for item in landed),
+            succeeded=landed,
+            failed=len(items) - landed,
+            outputs=outputs,
             submits=spent.submits,
             cost=spent.cost,
-            submitted_at=min((item.submitted_at for item in items if item.submitted_at), default=None),
-            completed_at=max((item.completed_at for item in items if item.completed_at), default=None),
+            submitted_at=submitted_at,
+            completed_at=completed_at,
         )
 
 

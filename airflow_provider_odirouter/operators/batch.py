@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeAlias, cast
 from uuid import uuid4
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context, XComArg
 
+    from airflow_provider_odirouter.batch.items import BatchItems
     from airflow_provider_odirouter.batch.names import IfExists
     from airflow_provider_odirouter.batch.pipeline import Pipeline
     from airflow_provider_odirouter.batch.report import OnItemFailure
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from airflow_provider_odirouter.batch.state import BatchStore
     from airflow_provider_odirouter.lifecycle.polling import Wait
     from airflow_provider_odirouter.lifecycle.state import OnLostSubmit
-    from airflow_provider_odirouter.models import BatchItem, RequestEvent
+    from airflow_provider_odirouter.models import RequestEvent
     from airflow_provider_odirouter.xcoms import BatchRecord
 
 log = logging.getLogger(__name__)
@@ -292,7 +294,7 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
 
         return without_password(f"{self.output_path.rstrip('/')}/{name_of_files(context)}.jsonl")
 
-    def _plan(self, context: Context) -> list[BatchItem]:
+    def _plan(self, context: Context) -> BatchItems:
         """Read and check all edits and their files."""
         from airflow_provider_odirouter.batch.input import read_edits
         from airflow_provider_odirouter.batch.validate import validate
@@ -321,7 +323,7 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
             )
         return self._finish(context, pipeline)
 
-    def _plan_resume(self, planned: list[BatchItem], saved: list[BatchItem], store: BatchStore) -> ResumePlan:
+    def _plan_resume(self, planned: BatchItems, saved: BatchItems, store: BatchStore) -> ResumePlan:
         """Decide what becomes of each edit, and find free names for their files."""
         from airflow_provider_odirouter.batch.names import free_names
         from airflow_provider_odirouter.batch.resume import plan_resume
@@ -344,7 +346,7 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
         )
         return resume_plan
 
-    def _report_dry_run(self, context: Context, pipeline: Pipeline, saved: list[BatchItem]) -> NoReturn:
+    def _report_dry_run(self, context: Context, pipeline: Pipeline, saved: BatchItems) -> NoReturn:
         """Check what a real run would, and say what it would do; nothing holds or changes an earlier try's requests."""
         from airflow_provider_odirouter.batch.names import with_known_names
         from airflow_provider_odirouter.batch.progress import describe_price
@@ -357,11 +359,12 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
         items = self._plan_resume(planned, saved, pipeline.store).items
         self.hook.check_key()
         prices = self.hook.settings.prices
-        to_submit = [item for item in items if item.phase is Phase.PLANNED]
-        spending = Spending.sum(prices.spending(self.endpoint, item.edit) for item in to_submit)
+        spending = Spending.sum(
+            prices.spending(self.endpoint, item.edit) for item in items if item.phase is Phase.PLANNED
+        )
         spent, left = pipeline.store.spent(), self._submits_left(pipeline.store)
         text = (
-            f"Dry run: of {len(items):,} edits, {len(to_submit):,} would be submitted; nothing was. "
+            f"Dry run: of {len(items):,} edits, {spending.submits:,} would be submitted; nothing was. "
             f"{describe_price(items, self.endpoint, prices)}"
         ).strip()
         if spending.submits > left:
@@ -439,8 +442,9 @@ class OdiRouterBatchOperator(OdiRouterSubmittingTask, BaseOperator):
         from airflow_provider_odirouter.models import Phase
 
         # An earlier try's request that has failed is submitted again.
-        earlier = [item for item in pipeline.store.of(Phase.SUBMITTED) if item.try_number != try_number]
-        shortened = [item for item in [*pipeline.store.of(Phase.PLANNED), *earlier] if item.has_shortened_url]
+        earlier = [item for item in pipeline.store.submitted() if item.try_number != try_number]
+        planned = (item for item in pipeline.store.items if item.phase is Phase.PLANNED)
+        shortened = [item for item in chain(planned, earlier) if item.has_shortened_url]
         if not shortened:
             return
         try:

@@ -61,22 +61,35 @@ def run_parallel(
     :raises TooSlowError: If they take longer; jobs that cannot be stopped continue.
     """
     stop = stop or threading.Event()
-    futures: list[Future[T]] = [Future() for _ in jobs]
-    pending = deque(zip(futures, [partial(copy_context().run, job) for job in jobs], strict=True))
+    context = copy_context()
+    pending = deque(enumerate(jobs))
+    results: dict[int, T] = {}
+
+    def work() -> None:
+        while pending:
+            try:
+                index, job = pending.popleft()
+            except IndexError:  # another thread was faster
+                return
+            results[index] = context.copy().run(job)
+
+    # One for each thread, and not for each job: there may be thousands.
+    futures: list[Future[None]] = [Future() for _ in range(min(workers or MAX_WORKERS, len(jobs)))]
     try:
-        for _ in range(min(workers or MAX_WORKERS, len(jobs))):
-            threading.Thread(target=_work, args=(pending,), name="odirouter-job", daemon=True).start()
+        for future in futures:
+            threading.Thread(target=_run, args=(work, future), name="odirouter-job", daemon=True).start()
         unfinished = _wait_for(futures, FIRST_EXCEPTION, seconds)
         # Before the others are stopped, so that their errors of that do not count.
         failed = [future for future in futures if future not in unfinished and future.exception()]
     finally:
+        pending.clear()
         stop.set()
-        for future in futures:
-            future.cancel()  # but not what runs
     if unfinished and not failed:
         raise TooSlowError(f"no answer within {seconds:g} s")
-    _wait_for([future for future in unfinished if not future.cancelled()], ALL_COMPLETED)
-    return [future.result() for future in failed or futures]
+    _wait_for(unfinished, ALL_COMPLETED)
+    for future in failed:
+        future.result()
+    return [results[index] for index in range(len(jobs))]
 
 
 def run_in_thread(job: Callable[[], T], *, seconds: float = math.inf) -> T:
@@ -114,10 +127,16 @@ class Jobs:
     Jobs beside the main thread that end one by one, in any order.
 
     Each one returns what the main thread then does: so all that the jobs share is changed in one thread only.
+
+    :param workers: Jobs at a time; further ones wait. Each has a thread, which is kept for the next job: a new thread
+        may use another part of the heap, where the memory that earlier jobs have freed is not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int = MAX_WORKERS) -> None:
         self._ended: SimpleQueue[Then] = SimpleQueue()
+        self._pending: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._workers = workers
+        self._threads = 0
 
     def start(self, job: Callable[[], Then]) -> None:
         """
@@ -125,14 +144,25 @@ class Jobs:
 
         :raises RuntimeError: If the system has no thread left.
         """
+        if self._threads < self._workers:
+            threading.Thread(target=self._work, name="odirouter-job", daemon=True).start()
+            self._threads += 1
+        self._pending.put(partial(copy_context().run, self._run, job))
 
-        def run() -> None:
-            try:
-                self.report(job())
-            except BaseException as error:  # noqa: BLE001 - raised in the main thread
-                self.report_error(error)
+    def close(self) -> None:
+        """Let the threads end, each after the job that it does."""
+        for _ in range(self._threads):
+            self._pending.put(None)
 
-        threading.Thread(target=copy_context().run, args=(run,), name="odirouter-job", daemon=True).start()
+    def _work(self) -> None:
+        while run := self._pending.get():
+            run()
+
+    def _run(self, job: Callable[[], Then]) -> None:
+        try:
+            self.report(job())
+        except BaseException as error:  # noqa: BLE001 - raised in the main thread
+            self.report_error(error)
 
     def report(self, then: Then) -> None:
         """Report an end, from any thread."""
@@ -175,21 +205,17 @@ def _raise(error: BaseException) -> NoReturn:
     raise error
 
 
-def _work(pending: deque[tuple[Future[T], Callable[[], T]]]) -> None:
-    """Do pending jobs, one after the other, until none is left."""
-    while pending:
-        try:
-            future, job = pending.popleft()
-        except IndexError:  # another thread was faster
-            return
-        if future.set_running_or_notify_cancel():
-            try:
-                future.set_result(job())
-            except BaseException as error:  # noqa: BLE001 - raised where the results are read
-                future.set_exception(error)
+def _run(work: Callable[[], None], future: Future[None]) -> None:
+    try:
+        work()
+        future.set_result(None)
+    except BaseException as error:  # noqa: BLE001 - raised where the results are read
+        future.set_exception(error)
 
 
-def _wait_for(futures: Collection[Future[T]], return_when: str, seconds: float = math.inf) -> Collection[Future[T]]:
+def _wait_for(
+    futures: Collection[Future[None]], return_when: str, seconds: float = math.inf
+) -> Collection[Future[None]]:
     """Wait until all jobs have ended, one has failed or the time is over; return the jobs that have not ended."""
     end = time.monotonic() + seconds
     while True:

@@ -118,7 +118,7 @@ def test_the_folder_is_listed_only_where_a_name_may_be_taken(
     if_exists: Any, items: list[BatchItem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(names, "files_in", None)
-    assert free_names(items, [], if_exists, endpoint="e", output_path="/no", storage_conn_id=None) == items
+    assert free_names(items, [], if_exists, endpoint="e", output_path="/no", storage_conn_id=None)[:] == items
 
 
 def test_it_is_listed_once(choose: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +140,7 @@ def test_a_folder_in_a_store_is_listed_without_those_below_it(s3: S3) -> None:
     arguments: dict[str, Any] = {"endpoint": "e", "output_path": s3.url("out"), "storage_conn_id": s3.conn_id}
     assert [one.name for one in free_names(edits, [], "new_name", **arguments)] == ["cup-2", "hat", "bag"]
     arguments["output_path"] = s3.url("none")
-    assert free_names(edits, [], "fail", **arguments) == edits
+    assert free_names(edits, [], "fail", **arguments)[:] == edits
 
 
 def test_a_folder_that_cannot_be_listed_is_an_error_that_a_retry_may_cure(s3: S3) -> None:
@@ -157,7 +157,7 @@ def new_try(planned: list[BatchItem], saved: list[BatchItem], *, cleared: bool =
     plan = plan_resume(
         with_known_names(planned, saved), saved, cleared=cleared, may_cancel=True, on_lost_submit="submit"
     )
-    return plan.items
+    return list(plan.items)
 
 
 def test_a_new_try_knows_the_names_that_an_earlier_one_has_chosen(choose: Any) -> None:

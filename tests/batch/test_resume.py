@@ -82,12 +82,12 @@ def test_the_table_for_a_request_that_may_be_running(
     found = resume_plan([again(saved)], [saved], cleared=cleared, may_cancel=may_cancel, on_lost_submit=on_lost_submit)
     running = saved.model_copy(update={"error": None, "error_type": None})
     if continues:
-        assert (found.items, found.unwanted) == ([running], {})
+        assert (found.items[:], found.unwanted) == ([running], {})
         return
-    assert (found.items, found.unwanted) == ([again(saved)], {saved.request_id: running})
+    assert (found.items[:], found.unwanted) == ([again(saved)], {saved.request_id: running})
     # It had ended before it could be cancelled.
     found.keep_waiting_for(str(saved.request_id))
-    assert found.items == [running]
+    assert list(found.items) == [running]
 
 
 @pytest.mark.parametrize("may_cancel", [True, False])
@@ -109,14 +109,14 @@ def test_a_submit_that_may_have_arrived_can_fail_until_the_task_is_cleared() -> 
     [one] = first.items
     assert (one.phase, one.error_type, one.retry_helps, first.lost) == (P.FAILED, "LostSubmitError", False, 0)
     assert "it is unknown whether the submit arrived. The request may be running and may be paid" in str(one.error)
-    assert resume_plan([again(saved)], [one], on_lost_submit="fail").items == [one]
-    assert resume_plan([again(saved)], [one], on_lost_submit="fail", cleared=True).items == [again(saved)]
+    assert resume_plan([again(saved)], [one], on_lost_submit="fail").items[:] == [one]
+    assert resume_plan([again(saved)], [one], on_lost_submit="fail", cleared=True).items[:] == [again(saved)]
 
 
 def test_a_first_try_plans_all() -> None:
     planned = [item(1), item(2)]
     found = resume_plan(planned, [])
-    assert (found.items, found.unwanted, found.lost, list(found.remarks())) == (planned, {}, 0, [])
+    assert (found.items[:], found.unwanted, found.lost, list(found.remarks())) == (planned, {}, 0, [])
 
 
 # --- Other edits than before
@@ -175,7 +175,7 @@ def test_requests_of_edits_that_are_not_in_the_list_any_more_are_not_needed(clea
     [running] = [one for one in saved if one.phase is P.SUBMITTED]
     assert found.unwanted == {running.request_id: None}
     found.keep_waiting_for(str(running.request_id))
-    assert found.items == [item(1, "another")]
+    assert list(found.items) == [item(1, "another")]
 
 
 # --- The same edit more than once
@@ -269,7 +269,7 @@ def test_nothing_that_is_paid_is_paid_again(seed: int, cleared: bool) -> None:
     for one in found.items:
         assert ((one.name, one.fingerprint) in landed) == (one.phase is P.LANDED)
     # The same again changes nothing, if nothing has happened.
-    assert resume_plan(planned, found.items, cleared=False, on_lost_submit="submit").items == found.items
+    assert resume_plan(planned, list(found.items), cleared=False, on_lost_submit="submit").items[:] == found.items[:]
 
 
 # --- Words

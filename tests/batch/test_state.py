@@ -10,7 +10,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_odirouter.batch import state as state_module
+from airflow_provider_odirouter.batch.items import BatchItems
 from airflow_provider_odirouter.batch.state import KEY, BatchStore
 from airflow_provider_odirouter.errors import (
     BatchStateError,
@@ -31,6 +30,7 @@ from airflow_provider_odirouter.errors import (
 from airflow_provider_odirouter.lifecycle.ownership import Ownership
 from airflow_provider_odirouter.models import BatchItem, LandedOutput, Phase
 from airflow_provider_odirouter.storage.files import files_below, write_whole
+from airflow_provider_odirouter.storage.state_folder import StateFolder
 from tests.batch.conftest import item
 from tests.conftest import DictStore
 from tests.object_store import S3
@@ -108,7 +108,7 @@ def fail_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 def begun(batch_store: BatchStore, *items: BatchItem, store: DictStore | None = None) -> BatchStore:
     batch_store.load(store)
-    batch_store.begin(items, store)
+    batch_store.begin(BatchItems(items), store)
     return batch_store
 
 
@@ -140,8 +140,8 @@ def test_the_state_that_is_saved_is_read(make: Make) -> None:
     ]
     begun(make(), *items)
     batch_store = make()
-    assert batch_store.load(None) == items == list(batch_store.items)
-    assert batch_store.of(Phase.SUBMITTED, Phase.FAILED) == [items[2], items[5]]
+    assert batch_store.load(None)[:] == items == list(batch_store.items)
+    assert batch_store.submitted() == [items[2]]
     assert batch_store.items[4:] == items[4:]
     assert batch_store.item(5) == batch_store.items[-2] == items[4]
     assert not batch_store.was_cleared
@@ -159,8 +159,8 @@ def test_the_state_that_is_saved_in_a_store_is_read(make: Make, s3: S3) -> None:
         f"out/.odirouter/{NAME}/state-00{number}.jsonl" for number in range(3)
     ]
     again = make(s3.url("out"), s3.conn_id)
-    assert again.load(None) == list(batch_store.items)
-    assert again.of(Phase.SUCCEEDED) == [batch_store.items[400]]
+    assert again.load(None)[:] == list(batch_store.items)
+    assert [one.phase for one in again.items[399:]] == [Phase.SUBMITTED, Phase.SUCCEEDED]
 
 
 def test_a_signal_handler_finds_all_live_requests_while_a_new_try_begins(
@@ -171,33 +171,15 @@ def test_a_signal_handler_finds_all_live_requests_while_a_new_try_begins(
     batch_store = make()
     batch_store.load(None)
     seen: list[int] = []
-    make_line = state_module._line
+    write = StateFolder.write
 
-    def interrupted(one: BatchItem) -> bytes:
-        seen.append(len(batch_store.of(Phase.SUBMITTED)))
-        return make_line(one)
+    def interrupted(folder: StateFolder, name: str, content: bytes) -> None:
+        seen.append(len(batch_store.submitted()))
+        write(folder, name, content)
 
-    monkeypatch.setattr(state_module, "_line", interrupted)
-    batch_store.begin(items, None)
-    assert seen == [3, 3, 3]
-
-
-def test_an_edit_that_has_landed_needs_little_more_memory_than_its_line(make: Make, tmp_path: Path) -> None:
-    count = 2000
-    batch_store = begun(make(), *(item(number) for number in range(1, count + 1)))
-    output = LandedOutput(path="/out/a.png", content_type="image/png", width=1, height=2, size_bytes=3, sha256="4")
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
-        for number in range(1, count + 1):
-            landed = {"phase": Phase.LANDED, "outputs": (output.model_copy(),), "metadata": {"seed": number}}
-            batch_store.stage(batch_store.item(number).model_copy(update=landed))
-        after, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    batch_store.save()
-    line = sum(path.stat().st_size for path in tmp_path.rglob("state-*")) / count
-    assert (after - before) / count < 1.5 * line
+    monkeypatch.setattr(StateFolder, "write", interrupted)
+    batch_store.begin(BatchItems(items), None)
+    assert seen == [3, 3]  # the edits, then the pointer
 
 
 def test_a_store_that_is_down_is_not_taken_for_an_empty_one(make: Make, s3: S3) -> None:
@@ -208,12 +190,12 @@ def test_a_store_that_is_down_is_not_taken_for_an_empty_one(make: Make, s3: S3) 
 
 
 def test_a_store_without_the_bucket_has_nothing(make: Make, s3: S3) -> None:
-    assert make(f"s3://{s3.conn_id}@no-{s3.bucket}/out").load(None) == []
+    assert make(f"s3://{s3.conn_id}@no-{s3.bucket}/out").load(None)[:] == []
 
 
 def test_a_first_try_finds_nothing(make: Make, tmp_path: Path, store: DictStore) -> None:
-    assert make().load(store) == []
-    assert make(f"{tmp_path}/not/there").load(store) == []
+    assert make().load(store)[:] == []
+    assert make(f"{tmp_path}/not/there").load(store)[:] == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -300,7 +282,7 @@ def test_a_saved_edit_is_in_the_store_and_is_written_in_a_group(
     for thread in threads:
         thread.join()
     assert missing == []
-    assert make().load(None) == list(batch_store.items)
+    assert make().load(None)[:] == list(batch_store.items)
     assert all(one.phase is Phase.SUBMITTED for one in batch_store.items)
     assert len(writes) < 250
 
@@ -313,11 +295,11 @@ def test_a_try_that_is_killed_while_it_begins_changes_nothing_of_the_one_before(
     killed.load(None)
     fail_at(1)
     with pytest.raises(StorageError):
-        killed.begin([item(1, phase=Phase.SUBMITTED), item(2)], None)
+        killed.begin(BatchItems([item(1, phase=Phase.SUBMITTED), item(2)]), None)
     monkeypatch.undo()
     with pytest.raises(StorageError, match="does not change it"):
         killed.save_now(item(1))
-    assert make().load(None) == [item(1, phase=Phase.SUBMITTED), item(2)]
+    assert make().load(None)[:] == [item(1, phase=Phase.SUBMITTED), item(2)]
 
 
 def test_an_edit_that_another_thread_could_not_write_does_not_count_as_written(
@@ -360,7 +342,7 @@ def kept(make: Make) -> Iterator[BatchStore]:
     batch_store = begun(make(), *[item(number, phase=Phase.SUBMITTED) for number in range(1, 402)])
     before = list(batch_store.items)
     yield batch_store
-    assert make().load(None) == before
+    assert make().load(None)[:] == before
 
 
 def test_a_full_disk_leaves_the_files_as_they_were(kept: BatchStore, tmp_path: Path) -> None:
@@ -394,15 +376,15 @@ def test_a_folder_that_vanishes_is_an_error(make: Make, folder: Path) -> None:
         batch_store.save_now(item(1, phase=Phase.SUBMITTING))
     assert not batch_store.survives_retry
     folder.with_name("elsewhere").rename(folder)
-    assert make().load(None) == [item(1)]
+    assert make().load(None)[:] == [item(1)]
 
 
 def test_a_path_that_cannot_be_written_is_an_error_before_anything_is_paid(make: Make, tmp_path: Path) -> None:
     (tmp_path / ".odirouter").write_text("I am no folder")
     batch_store = make()
-    assert batch_store.load(None) == []
+    assert batch_store.load(None)[:] == []
     with pytest.raises(StorageError, match="cannot be written"):
-        batch_store.begin([item(1)], None)
+        batch_store.begin(BatchItems([item(1)]), None)
 
 
 def test_a_user_who_may_only_read_gets_an_error(make: Make, s3: S3) -> None:
@@ -414,7 +396,7 @@ def test_a_user_who_may_only_read_gets_an_error(make: Make, s3: S3) -> None:
         with pytest.raises(StorageError, match="cannot be written: s3://"):
             batch_store.save_now(one.model_copy(update={"phase": Phase.SUBMITTING}))
         assert not batch_store.survives_retry
-    assert make(out, s3.conn_id).load(None) == [item(1)]
+    assert make(out, s3.conn_id).load(None)[:] == [item(1)]
 
 
 def test_an_edit_that_could_not_be_written_is_written_when_the_store_is_back(make: Make, folder: Path) -> None:
@@ -424,7 +406,7 @@ def test_an_edit_that_could_not_be_written_is_written_when_the_store_is_back(mak
         batch_store.save_now(item(1, phase=Phase.SUBMITTED))
     away.rename(folder)
     batch_store.save()
-    assert make().load(None) == [item(1, phase=Phase.SUBMITTED), item(2)]
+    assert make().load(None)[:] == [item(1, phase=Phase.SUBMITTED), item(2)]
 
 
 # --- A try whose edits are others
@@ -449,23 +431,23 @@ def test_a_try_that_cannot_begin_forgets_nothing_of_the_one_before(
         fail_at(write)
         batch_store = make(max_tries=tries, number=write + 2)
         # Whichever write has failed before.
-        assert batch_store.load(None) == earlier
+        assert batch_store.load(None)[:] == earlier
         assert batch_store.was_cleared is cleared
         try:
-            batch_store.begin(now, None)
+            batch_store.begin(BatchItems(now), None)
         except StorageError:
             monkeypatch.undo()
         else:
             break
     monkeypatch.undo()
     batch_store = make(max_tries=tries)
-    assert batch_store.load(None) == now
+    assert batch_store.load(None)[:] == now
     assert not batch_store.was_cleared
     batch_store.save_now(now[0].model_copy(update={"phase": Phase.SUBMITTED}))
     assert [one.number for one in make(max_tries=tries).load(None) if one.phase is Phase.SUBMITTED] == [1]
     # And again, from there.
     begun(make(max_tries=tries, number=20), *earlier[:10])
-    assert make(max_tries=tries).load(None) == earlier[:10]
+    assert make(max_tries=tries).load(None)[:] == earlier[:10]
 
 
 def test_an_earlier_trys_files_are_removed_when_those_of_the_new_one_count(make: Make, folder: Path) -> None:
@@ -483,7 +465,7 @@ def test_a_store_that_lets_nothing_be_removed_keeps_an_earlier_trys_files(make: 
     with s3.checking_rights("s3:GetObject", "s3:ListBucket", "s3:PutObject") as conn_id:
         begun(make(out, conn_id, number=2), item(1, phase=Phase.LANDED))
     assert len(s3.objects()) == 4
-    assert make(out, s3.conn_id).load(None) == [item(1, phase=Phase.LANDED)]
+    assert make(out, s3.conn_id).load(None)[:] == [item(1, phase=Phase.LANDED)]
 
 
 def test_a_first_try_that_cannot_begin_leaves_no_state(
@@ -494,9 +476,9 @@ def test_a_first_try_that_cannot_begin_leaves_no_state(
     with pytest.raises(StorageError):
         begun(batch_store, *[item(number) for number in range(1, 602)], store=store)
     monkeypatch.undo()
-    assert make().load(store) == []
+    assert make().load(store)[:] == []
     begun(make(), item(1), store=store)
-    assert make().load(store) == [item(1)]
+    assert make().load(store)[:] == [item(1)]
 
 
 def test_a_kill_before_a_try_has_begun_leaves_it_cleared(make: Make) -> None:
@@ -648,10 +630,10 @@ def test_a_state_that_airflow_knows_must_be_there(make: Make, folder: Path, tmp_
     away = folder.rename(tmp_path / "away")
     assert f"{folder}/owner-*.json is missing." in missing(lambda: make().load(store))
     # Cleared: the user may have deleted it, as the error says.
-    assert make(max_tries=2).load(store) == []
-    assert make().load(None) == []
+    assert make(max_tries=2).load(store)[:] == []
+    assert make().load(None)[:] == []
     away.rename(folder)
-    assert make().load(store) == [item(1)]
+    assert make().load(store)[:] == [item(1)]
 
 
 def test_an_output_path_that_differs_from_try_to_try_is_an_error(make: Make, tmp_path: Path, store: DictStore) -> None:
@@ -659,7 +641,7 @@ def test_an_output_path_that_differs_from_try_to_try_is_an_error(make: Make, tmp
     with pytest.raises(BatchStateError, match="Make output_path the same in every try"):
         make(f"{tmp_path}/other").load(store)
     # Cleared: the user may have another one in mind.
-    assert make(f"{tmp_path}/other", max_tries=2).load(store) == []
+    assert make(f"{tmp_path}/other", max_tries=2).load(store)[:] == []
 
 
 def test_after_a_wait_there_must_be_a_state(make: Make) -> None:
@@ -673,9 +655,9 @@ def test_a_try_continues_after_a_wait_with_the_state_that_it_has_saved(make: Mak
     batch_store = begun(make(), item(1), item(2))
     batch_store.save_now(item(2, phase=Phase.SUBMITTED))
     again = make()
-    assert again.load_after_deferral() == [item(1), item(2, phase=Phase.SUBMITTED)]
+    assert again.load_after_deferral()[:] == [item(1), item(2, phase=Phase.SUBMITTED)]
     again.save_now(item(2, phase=Phase.SUCCEEDED))
-    assert make().load(None) == [item(1), item(2, phase=Phase.SUCCEEDED)]
+    assert make().load(None)[:] == [item(1), item(2, phase=Phase.SUCCEEDED)]
 
 
 def test_a_late_pointer_of_an_older_try_counts_for_no_one(
@@ -695,12 +677,12 @@ def test_a_late_pointer_of_an_older_try_counts_for_no_one(
     assert ti_id(1) in (folder / pointer_of(1)).read_text()
     # While the newer try is deferred, it may be cleared, or a listener may read its state.
     cleared = make(number=3, max_tries=2)
-    assert (cleared.load(None), cleared.was_cleared) == (saved, True)
-    assert BatchStore(str(folder.parents[1]), None, NAME, max_tries=1).load(None) == saved
+    assert (cleared.load(None)[:], cleared.was_cleared) == (saved, True)
+    assert BatchStore(str(folder.parents[1]), None, NAME, max_tries=1).load(None)[:] == saved
     resumed = make(number=2)
-    assert resumed.load_after_deferral() == saved
+    assert resumed.load_after_deferral()[:] == saved
     resumed.save_now(item(2, phase=Phase.SUBMITTED))
-    assert make(number=3).load(None) == [saved[0], item(2, phase=Phase.SUBMITTED)]
+    assert make(number=3).load(None)[:] == [saved[0], item(2, phase=Phase.SUBMITTED)]
     begun(make(number=3), *saved)
     assert [path.name for path in folder.glob("owner-*")] == [pointer_of(3)]
 
@@ -717,7 +699,7 @@ def test_a_pointer_that_a_newer_try_removes_while_it_is_read_is_not_taken_for_no
         return names
 
     monkeypatch.setattr(LIST, take_over)
-    assert make(number=3).load(None) == [item(1)]
+    assert make(number=3).load(None)[:] == [item(1)]
     monkeypatch.setattr(LIST, take_over)
     with pytest.raises(NotOwnerError):
         frozen.check_owner()
@@ -754,7 +736,7 @@ def test_a_resumed_try_loses_to_a_newer_one_that_could_not_remove_its_files(make
     assert len(s3.objects()) == 4
     with pytest.raises(NotOwnerError):
         make(out, s3.conn_id, number=1).load_after_deferral()
-    assert make(out, s3.conn_id, number=3).load(None) == [item(1, phase=Phase.SUBMITTED)]
+    assert make(out, s3.conn_id, number=3).load(None)[:] == [item(1, phase=Phase.SUBMITTED)]
 
 
 def test_a_try_that_begins_twice_does_not_replace_its_valid_files_one_by_one(
@@ -767,7 +749,7 @@ def test_a_try_that_begins_twice_does_not_replace_its_valid_files_one_by_one(
         with pytest.raises(StorageError):
             begun(make(), *[item(number, phase=Phase.LANDED) for number in range(1, 402)])
         monkeypatch.undo()
-        assert make().load_after_deferral() == make().load(None) == first
+        assert make().load_after_deferral()[:] == make().load(None)[:] == first
 
 
 def test_a_try_that_wakes_when_another_has_taken_over_writes_nothing(make: Make, folder: Path) -> None:
@@ -793,7 +775,7 @@ def test_a_write_that_was_under_way_when_its_try_froze_overwrites_nothing(
 
     monkeypatch.setattr(WRITE, freeze_first)
     frozen.save_now(item(2, phase=Phase.SUBMITTING))
-    assert make().load(None) == [item(1, phase=Phase.SUBMITTED), item(2)]
+    assert make().load(None)[:] == [item(1, phase=Phase.SUBMITTED), item(2)]
 
 
 def test_a_try_that_takes_over_late_does_not_keep_the_newer_one_from_its_work(
@@ -810,7 +792,7 @@ def test_a_try_that_takes_over_late_does_not_keep_the_newer_one_from_its_work(
     monkeypatch.setattr(WRITE, freeze_at_the_pointer)
     frozen = begun(make(number=1), item(1), item(2))
     newer.save_now(item(1, phase=Phase.SUBMITTED))
-    assert make().load(None) == [item(1, phase=Phase.SUBMITTED), item(2)]
+    assert make().load(None)[:] == [item(1, phase=Phase.SUBMITTED), item(2)]
     with pytest.raises(NotOwnerError):
         frozen.save_now(item(2, phase=Phase.SUBMITTING))
 
@@ -823,11 +805,11 @@ def test_a_process_that_no_longer_acts_for_its_task_writes_nothing(make: Make, f
     ownership.lose("its supervisor is dead")
     for write in (
         lambda: batch_store.save_now(item(1, phase=Phase.SUBMITTED)),
-        lambda: batch_store.begin([item(1, "b")], None),
+        lambda: batch_store.begin(BatchItems([item(1, "b")]), None),
     ):
         with pytest.raises(NotOwnerError, match="its supervisor is dead"):
             write()
-    assert make().load(None) == [item(1)]
+    assert make().load(None)[:] == [item(1)]
     assert {path: path.read_bytes() for path in folder.iterdir()} == files
 
 
@@ -842,7 +824,7 @@ def test_a_task_that_was_cleared_is_known_by_its_tries(make: Make) -> None:
     begun(make(), item(1))
     for max_tries, cleared in ((1, False), (2, True)):
         batch_store = make(max_tries=max_tries)
-        assert batch_store.load(None) == [item(1)]
+        assert batch_store.load(None)[:] == [item(1)]
         assert batch_store.was_cleared is cleared
     begun(make(max_tries=2), item(1))
     batch_store = make(max_tries=2)

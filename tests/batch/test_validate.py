@@ -27,7 +27,7 @@ def planned(edits: Any, defaults: Any = None, **arguments: Any) -> list[BatchIte
     connections: dict[str, Any] = {"odirouter_conn_id": "odirouter_default", "storage_conn_id": None, "prefix": "mine"}
     connections |= arguments
     edit_list = read_edits(edits, storage_conn_id=connections["storage_conn_id"])
-    return validate(edit_list, defaults, IMAGE_EDIT, **connections)
+    return list(validate(edit_list, defaults, IMAGE_EDIT, **connections))
 
 
 def problems(edits: Any, defaults: Any = None, **arguments: Any) -> list[str]:
@@ -525,7 +525,7 @@ def test_a_picture_that_has_vanished_since_is_named(picture: Path) -> None:
 @pytest.mark.parametrize("prompt", ["\u2028", "\x00", "\U0001f600", "a\tb\nc", "“”"])
 def test_odd_texts_survive_the_state(coffee: str, prompt: str) -> None:
     item = only({"prompt": f"Blue{prompt}", "images": coffee})
-    assert BatchItem.model_validate_json(item.model_dump_json(exclude_defaults=True)) == item
+    assert BatchItem.model_validate_json(item.to_line()) == item
 
 
 def test_half_a_character_is_refused_before_anything_is_paid(coffee: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_odirouter.batch import pipeline, report, state, submit
+from airflow_provider_odirouter.batch import pipeline, report, submit
 from airflow_provider_odirouter.hooks.odirouter import OdiRouterHook
 from airflow_provider_odirouter.images import landing
 from airflow_provider_odirouter.lifecycle import failures
@@ -341,15 +341,15 @@ def test_a_second_kill_does_nothing_more(
 def test_a_kill_in_the_middle_of_a_change_of_the_state_cancels_all(
     run_dag: RunDag, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = state._line
+    to_line = BatchItem.to_line
 
     def kill_first(item: BatchItem) -> bytes:
         if threading.current_thread() is threading.main_thread() and sandbox.paid == 3:
-            monkeypatch.setattr(state, "_line", line)
+            monkeypatch.setattr(BatchItem, "to_line", to_line)
             kill_task()
-        return line(item)
+        return to_line(item)
 
-    monkeypatch.setattr(state, "_line", kill_first)
+    monkeypatch.setattr(BatchItem, "to_line", kill_first)
     sandbox.configure(run_seconds=1)
     run = run_dag(batch(THREE, tmp_path, retries=0))
     assert run.error == "The task was killed."

@@ -13,6 +13,7 @@ from airflow.listeners.listener import get_listener_manager
 from airflow.sdk import DAG
 from sqlalchemy import event
 
+from airflow_provider_odirouter.batch.items import BatchItems
 from airflow_provider_odirouter.batch.report import make_record, publish
 from airflow_provider_odirouter.batch.state import BatchStore
 from airflow_provider_odirouter.listeners import abandoned, marked
@@ -149,7 +150,7 @@ def test_an_unreadable_state_of_a_batch_is_logged(
 
 def test_no_xcom_holds_the_password_of_an_output_path(tmp_path: Path) -> None:
     batch_store = BatchStore(str(tmp_path), None, "name", max_tries=0)
-    batch_store.begin([], None)
+    batch_store.begin(BatchItems(), None)
     pushed: list[Any] = []
     ti = SimpleNamespace(
         dag_id="batch", task_id="edit", run_id="run", map_index=-1, xcom_push=lambda **xcom: pushed.append(xcom)

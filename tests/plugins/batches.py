@@ -12,6 +12,7 @@ from typing import Any
 from airflow.sdk import DAG, BaseOperator
 from PIL import Image
 
+from airflow_provider_odirouter.batch.items import BatchItems
 from airflow_provider_odirouter.batch.state import BatchStore
 from airflow_provider_odirouter.compat import AirflowFailException
 from airflow_provider_odirouter.images.landing import stable_name
@@ -60,7 +61,9 @@ class OdiRouterImageEditBatchOperator(BaseOperator):
         if not self.ends:
             counts: dict[str, Any] = {"waiting": self.edits - 2, "landed": 1, "failed": 1}
             if self.has_state:
-                BatchStore(self.folder, None, stem, max_tries=0, ti_id="1").begin(map(under_way, items), None)
+                BatchStore(self.folder, None, stem, max_tries=0, ti_id="1").begin(
+                    BatchItems(map(under_way, items)), None
+                )
                 counts |= {"output_path": self.folder, "deferred_at": DEFERRED}
             ti.xcom_push(BATCH_XCOM, record.model_copy(update=counts).to_xcom())
             return None

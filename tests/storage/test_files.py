@@ -10,11 +10,12 @@ import errno
 import io
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from airflow_provider_odirouter.storage.files import TakenError, is_same_content, make_folder, write_whole
+from airflow_provider_odirouter.storage.files import TakenError, is_same_content, make_folder, read, write_whole
 from airflow_provider_odirouter.storage.paths import storage_path
 from tests.object_store import S3
 
@@ -212,3 +213,17 @@ def fail_at_folders(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", failing)
+
+
+@pytest.mark.parametrize("max_bytes", [0, 5, 6, 7, 100])
+def test_a_file_is_read_up_to_one_byte_more_than_it_may_have(path: Path, max_bytes: int) -> None:
+    path.write_bytes(b"coffee")
+    assert read(storage_path(str(path)), max_bytes) == b"coffee"[: max_bytes + 1]
+
+
+def test_a_pipe_which_has_no_size_is_read_whole(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor() as others:
+        written = others.submit((tmp_path / "pipe").write_bytes, b"coffee")
+        assert read(storage_path(str(tmp_path / "pipe")), 100) == b"coffee"
+        written.result()

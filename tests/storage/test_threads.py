@@ -12,6 +12,7 @@ import pytest
 
 from airflow_provider_odirouter.storage.threads import (
     MAX_WORKERS,
+    Jobs,
     TooSlowError,
     run_in_thread,
     run_parallel,
@@ -160,3 +161,58 @@ def test_one_job_of_a_job_runs_in_its_own_thread() -> None:
 def test_a_job_of_a_job_with_a_limit_of_time_is_waited_for_no_longer(release: threading.Event) -> None:
     with pytest.raises(TooSlowError):
         run_in_thread(lambda: run_in_thread(release.wait, seconds=0.01))
+
+
+def do_all(jobs: Jobs, *todo: Callable[[], Any]) -> list[Any]:
+    """Return the results of jobs, in the order of their ends."""
+    results: list[Any] = []
+    for job in todo:
+        jobs.start(lambda job=job: partial(results.append, job()))  # type: ignore[misc]
+    while len(results) < len(todo):
+        jobs.handle_next()
+    return results
+
+
+def test_a_thread_is_kept_for_the_next_job_and_ends_in_the_end() -> None:
+    jobs = Jobs(workers=2)
+    threads = {thread for _ in range(10) for thread in do_all(jobs, threading.current_thread)}
+    assert len(threads) <= 2
+    jobs.close()
+    for thread in threads:
+        thread.join(timeout=30)
+        assert not thread.is_alive()
+
+
+def test_further_jobs_wait_for_a_thread() -> None:
+    jobs = Jobs(workers=2)
+    lock, running, peak = threading.Lock(), 0, 0
+    together = threading.Barrier(2)
+
+    def job() -> None:
+        nonlocal running, peak
+        with lock:
+            running += 1
+            peak = max(peak, running)
+        together.wait()
+        with lock:
+            running -= 1
+
+    do_all(jobs, *[job] * 6)
+    jobs.close()
+    assert peak == 2
+
+
+def test_what_a_job_raises_is_raised_where_its_end_is_handled() -> None:
+    jobs = Jobs()
+    with pytest.raises(ValueError, match="broken"):
+        do_all(jobs, partial(fail, ValueError("broken")))
+    jobs.close()
+
+
+def test_a_job_that_ends_later_has_its_callers_context_variables() -> None:
+    jobs = Jobs(workers=1)
+    variable: ContextVar[str] = ContextVar("variable")
+    for value in ("one", "two"):
+        variable.set(value)
+        assert do_all(jobs, variable.get) == [value]
+    jobs.close()

@@ -347,10 +347,9 @@ def _read_state(output_path: str, storage_conn_id: str | None, name: str) -> _Co
         folder = open_store(output_path, storage_conn_id)
         _refuse_links(output_path, name)
         try:
-            items = BatchStore(output_path, storage_conn_id, name, max_tries=0).load(None)
+            lines = BatchStore(output_path, storage_conn_id, name, max_tries=0).load(None).lines
         except OdiRouterError as error:
             raise DisplayError(f"The edits of this batch are not known here yet. {error.what}", 502) from None
-        lines = [item.model_dump_json(exclude_defaults=True).encode() for item in items]
         return _Content(lines, sum(map(len, lines)), portable_path(folder))
 
 
