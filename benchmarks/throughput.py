@@ -55,7 +55,7 @@ MAX_POLLS_PER_SECOND = 100
 MAX_SECONDS = 600.0
 """Seconds for one process."""
 MAX_RATIO = 1.10
-MAX_GROWTH_KIB = 25.0
+MAX_GROWTH_KIB = 10.0
 """Of memory for each further edit: its state, and not its picture."""
 PADDING = 256 * 1024
 POOL = "edits"
