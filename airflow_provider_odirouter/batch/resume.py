@@ -157,7 +157,7 @@ def _resume(
             return continued.model_copy(update={"phase": Phase.SUCCEEDED, "outputs": ()})
         case Phase.LANDED | Phase.SUCCEEDED:
             return continued
-        case Phase.SUBMITTED if cleared and may_cancel:
+        case Phase.SUBMITTED if cleared and may_cancel and same.request_id:
             resume_plan.drop_request_of(same, instead=continued)
             return item
         case Phase.SUBMITTED:

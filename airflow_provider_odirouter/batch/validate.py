@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -97,13 +98,13 @@ def validate(
             storage_conn_id=storage_conn_id,
             prefix=prefix,
         )
-        valid = [one for one in parsed if one.edit]
-        for number, one in enumerate(valid, start=1):
-            items.append(make_item(number, one, read.get(one.files, NOTHING_READ)))
-        problems += _name_clashes(valid, items)
+        for one in parsed:
+            if one.edit is not None:
+                items.append(make_item(len(items) + 1, one, one.edit, read.get(one.files, NOTHING_READ)))
+        problems += _name_clashes(parsed, items)
     if problems:
         of_file = f" in {quote_path(edit_list.path)}" if edit_list.path else ""
-        raise InvalidParametersError(f"{rules.endpoint}{of_file}", problems)
+        raise InvalidParametersError(f"{rules.endpoint}{of_file}", sorted(problems, key=_index_in_list))
     _log_remarks(parsed, read, edit_list.path)
     return items
 
@@ -207,6 +208,7 @@ def _file_problems(parsed: Sequence[_Parsed], read: Mapping[str, FilesRead]) -> 
 def _make_item(
     number: int,
     one: _Parsed,
+    edit: Mapping[str, Any],
     read: FilesRead,
     *,
     rules: EndpointRules,
@@ -214,7 +216,6 @@ def _make_item(
     storage_conn_id: str | None,
     prefix: str,
 ) -> BatchItem:
-    edit = one.edit or {}
     # An input that cannot be read may not even be a path.
     full_path = str if read.problems else partial(portable_source, storage_conn_id=storage_conn_id)
     parameters = _with_files(edit, rules, full_path)
@@ -250,11 +251,17 @@ def _fingerprint(
 
 
 def _name_clashes(parsed: Iterable[_Parsed], items: Iterable[BatchItem]) -> Iterator[Problem]:
-    """Find edits that would overwrite each other's files."""
+    """
+    Find edits that would overwrite each other's files.
+
+    :param items: Those of the edits whose parameters break no rule.
+    """
     first: dict[str, _Parsed] = {}
-    for one, item in zip(parsed, items, strict=True):
+    names = (item.name for item in items)
+    for one in parsed:
+        name = one.name if one.edit is None else next(names)
         # Some file systems ignore case.
-        other = first.setdefault(item.name.casefold(), one)
+        other = first.setdefault(name.casefold(), one) if name else one
         if other is one:
             continue
         if one.name:
@@ -263,6 +270,12 @@ def _name_clashes(parsed: Iterable[_Parsed], items: Iterable[BatchItem]) -> Iter
         else:
             what = f"is the same edit as {other.source.position}, and would write the same files"
             yield one.source.problem(f"{what}; if you want both, give each a {NAME}")
+
+
+def _index_in_list(problem: Problem) -> int:
+    """Return the line or the index that a problem is about, so that each line's problems stand together."""
+    position = re.match(r"(?:line |\w+\[)(\d+)", problem.field)
+    return int(position[1]) if position else -1
 
 
 def _log_remarks(parsed: Iterable[_Parsed], read: Mapping[str, FilesRead], path: str | None) -> None:

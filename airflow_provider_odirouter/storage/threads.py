@@ -145,18 +145,18 @@ class Jobs:
         :raises RuntimeError: If the system has no thread left.
         """
         if self._threads < self._workers:
+            self._threads += 1  # first: a signal may interrupt the start
             threading.Thread(target=self._work, name="odirouter-job", daemon=True).start()
-            self._threads += 1
         self._pending.put(partial(copy_context().run, self._run, job))
 
     def close(self) -> None:
         """Let the threads end, each after the job that it does."""
-        for _ in range(self._threads):
-            self._pending.put(None)
+        self._pending.put(None)
 
     def _work(self) -> None:
         while run := self._pending.get():
             run()
+        self._pending.put(None)  # for the next thread
 
     def _run(self, job: Callable[[], Then]) -> None:
         try:

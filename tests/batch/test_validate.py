@@ -83,10 +83,10 @@ def test_all_edits_cannot_have_one_name(coffee: str) -> None:
 def test_wrong_defaults_are_named_beside_the_lines_that_cannot_be_read(tmp_path: Path) -> None:
     path = tmp_path / "edits.jsonl"
     path.write_text('{"prompt": "Blue"}\nBlue\n')
-    [of_all, of_line, of_edit] = problems(str(path), {"n": 0})
+    [of_all, of_edit, of_line] = problems(str(path), {"n": 0})
     assert of_all.startswith("defaults, n: ")
-    assert of_line.startswith("line 2: is not JSON")
     assert of_edit == "line 1, images: is required"
+    assert of_line.startswith("line 2: is not JSON")
 
 
 # --- Every bad line at once
@@ -184,8 +184,8 @@ def test_wrong_defaults_hide_no_edit_and_are_named_once(coffee: str, tmp_path: P
         "defaults, output_format: should be 'png', 'jpeg' or 'webp', not 'gif'",
         "defaults, quallity: is not a parameter of this endpoint",
         "edits[2], n: must be a whole number, not True",
-        "edits[4], name: must be 1 to 120 letters, digits, '.', '_' or '-', and begin with a letter or a digit",
         f"edits[2], images[0]: '{tmp_path}/missing.png' does not exist, as this worker sees it (host {node()})",
+        "edits[4], name: must be 1 to 120 letters, digits, '.', '_' or '-', and begin with a letter or a digit",
     ]
 
 
@@ -281,6 +281,22 @@ def test_two_edits_with_one_name_would_write_one_file(coffee: str, other: str) -
     edits = [{"prompt": "Blue", "images": coffee, "name": name} for name in ("cup", "plate", other)]
     assert problems(edits) == [
         f"edits[2], name: {other!r} is also the name of edits[0]: both would write the same files",
+    ]
+
+
+def test_the_problems_of_a_line_stand_together_whatever_finds_them(coffee: str) -> None:
+    edits = [
+        {"prompt": "Blue", "images": "/no/such.png", "name": "cup"},
+        {"prompt": "Blue", "images": coffee, "quality": "best", "name": "cup"},
+        {"prompt": "Blue", "images": coffee, "quality": "best", "name": "a/b"},
+    ]
+    fields = [problem.partition(": ")[0] for problem in problems(edits)]
+    assert fields == [
+        "edits[0], images[0]",
+        "edits[1], quality",
+        "edits[1], name",
+        "edits[2], name",
+        "edits[2], quality",
     ]
 
 

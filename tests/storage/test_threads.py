@@ -216,3 +216,21 @@ def test_a_job_that_ends_later_has_its_callers_context_variables() -> None:
         variable.set(value)
         assert do_all(jobs, variable.get) == [value]
     jobs.close()
+
+
+def test_a_thread_whose_start_is_interrupted_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+    started: list[threading.Thread] = []
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        started.append(thread)
+        raise KilledError
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    jobs = Jobs()
+    with pytest.raises(KilledError):
+        jobs.start(threading.current_thread)
+    jobs.close()
+    started[0].join(timeout=30)
+    assert not started[0].is_alive()
