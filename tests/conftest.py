@@ -247,7 +247,8 @@ def join_jobs() -> None:
     while jobs := [thread for thread in threading.enumerate() if thread.name.startswith("odirouter-job")]:
         for job in jobs:
             with suppress(RuntimeError):  # It is just about to begin: a kill can come in the middle of that.
-                job.join()
+                job.join(timeout=60)
+                assert not job.is_alive(), "a job does not end"
 
 
 def actions(sandbox: Sandbox) -> list[str]:
