@@ -14,8 +14,8 @@ class BatchItems(Sequence[BatchItem]):
     """
     Edits in their order, for many threads.
 
-    Of most, only the line of the state file is held, from which an edit is made when it is read: an object needs ten
-    times the memory. Held as objects are those in progress, and those whose URLs are not whole in their lines.
+    Of most, only the line of the state file is kept, from which an edit is made when it is read: an object needs five
+    times the memory. Kept as objects are those in progress, and those whose URLs are not whole in their lines.
 
     :param items: To begin with; their numbers count from 1.
     """

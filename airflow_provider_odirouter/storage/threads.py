@@ -87,8 +87,8 @@ def run_parallel(
     if unfinished and not failed:
         raise TooSlowError(f"no answer within {seconds:g} s")
     _wait_for(unfinished, ALL_COMPLETED)
-    for future in failed:
-        future.result()
+    if failed:
+        failed[0].result()  # raises its error
     return [results[index] for index in range(len(jobs))]
 
 

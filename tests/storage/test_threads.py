@@ -41,22 +41,30 @@ def test_results_come_in_the_jobs_order_whichever_ends_first() -> None:
     assert run_parallel([first, second]) == ["first", "second"]
 
 
-def test_as_many_as_there_are_workers_run_at_once_and_no_more() -> None:
-    together = threading.Barrier(MAX_WORKERS)
-    lock, running, peak = threading.Lock(), 0, 0
+class Counted:
+    """A job that waits for others, and counts how many run at a time."""
 
-    def job() -> None:
-        nonlocal running, peak
-        with lock:
-            running += 1
-            peak = max(peak, running)
-        together.wait()
-        with lock:
-            running -= 1
+    def __init__(self, together: int) -> None:
+        self.peak = 0
+        self._together = threading.Barrier(together)
+        self._lock = threading.Lock()
+        self._running = 0
+
+    def __call__(self) -> None:
+        with self._lock:
+            self._running += 1
+            self.peak = max(self.peak, self._running)
+        self._together.wait()
+        with self._lock:
+            self._running -= 1
+
+
+def test_as_many_as_there_are_workers_run_at_once_and_no_more() -> None:
+    job = Counted(MAX_WORKERS)
 
     run_parallel([job] * (3 * MAX_WORKERS))
 
-    assert peak == MAX_WORKERS
+    assert job.peak == MAX_WORKERS
 
 
 def test_no_jobs_have_no_results() -> None:
@@ -167,8 +175,12 @@ def test_a_job_of_a_job_with_a_limit_of_time_is_waited_for_no_longer(release: th
 def do_all(jobs: Jobs, *todo: Callable[[], Any]) -> list[Any]:
     """Return the results of jobs, in the order of their ends."""
     results: list[Any] = []
+
+    def note_result(job: Callable[[], Any]) -> Callable[[], object]:
+        return partial(results.append, job())
+
     for job in todo:
-        jobs.start(lambda job=job: partial(results.append, job()))  # type: ignore[misc]
+        jobs.start(partial(note_result, job))
     while len(results) < len(todo):
         jobs.handle_next()
     return results
@@ -185,22 +197,10 @@ def test_a_thread_is_kept_for_the_next_job_and_ends_in_the_end() -> None:
 
 
 def test_further_jobs_wait_for_a_thread() -> None:
-    jobs = Jobs(workers=2)
-    lock, running, peak = threading.Lock(), 0, 0
-    together = threading.Barrier(2)
-
-    def job() -> None:
-        nonlocal running, peak
-        with lock:
-            running += 1
-            peak = max(peak, running)
-        together.wait()
-        with lock:
-            running -= 1
-
+    jobs, job = Jobs(workers=2), Counted(2)
     do_all(jobs, *[job] * 6)
     jobs.close()
-    assert peak == 2
+    assert job.peak == 2
 
 
 def test_what_a_job_raises_is_raised_where_its_end_is_handled() -> None:
